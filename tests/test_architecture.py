@@ -1,0 +1,227 @@
+"""The rules of the house: who imports whom, which test belongs to which file, what library code may not hold.
+
+Every rule is a function from a folder to a list of complaints, so that small synthetic trees can show it fail.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "monai_ssl"
+LAYERS = (
+    "utils",
+    "transforms",
+    "losses",
+    "networks",
+    "data",
+    "metrics",
+    "objectives",
+    "engines",
+    "handlers",
+    "study",
+    "label",
+    "cli",
+)
+NO_SIBLINGS = {"transforms", "losses", "objectives", "handlers"}
+Module = tuple[str, ...]
+
+
+def modules(root: Path) -> dict[Module, Path]:
+    """Map dotted names, without the package's own, to files; ``()`` is the package's ``__init__``."""
+    found = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(root / PACKAGE).with_suffix("").parts
+        found[parts[:-1] if parts[-1] == "__init__" else parts] = path
+    return found
+
+
+def imported(module: Module, path: Path, known: dict[Module, Path]) -> Iterator[tuple[Module, int]]:
+    """Yield the modules of the package that a file imports, wherever in the file it does so, with the line."""
+    package = module if path.name == "__init__.py" else module[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first, *rest = alias.name.split(".")
+                if first == PACKAGE:
+                    yield tuple(rest), node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            parts = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                base = package[: len(package) - node.level + 1] + parts
+            elif parts[0] == PACKAGE:
+                base = parts[1:]
+            else:
+                continue
+            for alias in node.names:
+                name = (*base, alias.name)
+                is_module = any(other[: len(name)] == name for other in known)
+                yield (name if is_module else base), node.lineno
+
+
+def wrong_imports(root: Path) -> list[str]:
+    """Complain of imports from a folder further down the list, and of siblings where there may be none."""
+    complaints = []
+    known = modules(root)
+    for module, path in known.items():
+        if not module or module == ("__main__",):
+            continue
+        where = path.relative_to(root)
+        layer = module[0]
+        if layer not in LAYERS:
+            complaints.append(f"{where}: {layer} has no place in the order of folders")
+            continue
+        for target, line in imported(module, path, known):
+            if not target:
+                continue
+            if target[0] not in LAYERS:
+                complaints.append(f"{where}:{line}: imports {'.'.join(target)}, which is not in the order of folders")
+            elif LAYERS.index(target[0]) > LAYERS.index(layer):
+                complaints.append(f"{where}:{line}: {layer} may not import from {target[0]}")
+            elif target[0] == layer in NO_SIBLINGS and path.name != "__init__.py" and target[1:] != ("base",):
+                complaints.append(f"{where}:{line}: files of {layer} import no sibling but base.py")
+    return complaints
+
+
+def circles(root: Path) -> list[str]:
+    """Complain of files that import each other in a circle, the folders' ``__init__`` included."""
+    known = modules(root)
+    graph = {
+        module: sorted({target for target, _ in imported(module, path, known) if target in known and target})
+        for module, path in known.items()
+        if module
+    }
+    complaints: list[str] = []
+    done: set[Module] = set()
+
+    def visit(module: Module, trail: list[Module]) -> None:
+        if module in trail:
+            circle = [*trail[trail.index(module) :], module]
+            complaints.append(" -> ".join(".".join(part) for part in circle))
+        elif module not in done:
+            for target in graph[module]:
+                visit(target, [*trail, module])
+            done.add(module)
+
+    for module in graph:
+        visit(module, [])
+    return complaints
+
+
+def missing_tests(root: Path) -> list[str]:
+    """Complain of ``monai_ssl/a/x.py`` without ``tests/a/test_x.py``."""
+    complaints = []
+    for module, path in modules(root).items():
+        if path.name.startswith("__"):
+            continue
+        test = Path("tests", *module[:-1], f"test_{module[-1]}.py")
+        if not (root / test).is_file():
+            complaints.append(f"{path.relative_to(root)}: {test} is missing")
+    return complaints
+
+
+def unwanted(root: Path) -> list[str]:
+    """Complain of print and assert outside the command line, and of a device that is written into the code."""
+    complaints = []
+    for module, path in modules(root).items():
+        where = path.relative_to(root)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert) and module != ("cli",):
+                complaints.append(f"{where}:{node.lineno}: assert is not a message for a user; raise an error")
+            if isinstance(node, ast.Call):
+                if isinstance(node.func, ast.Name) and node.func.id == "print" and module != ("cli",):
+                    complaints.append(f"{where}:{node.lineno}: print; use the logger")
+                if names_cuda(node):
+                    complaints.append(f"{where}:{node.lineno}: the device is the caller's choice")
+    return complaints
+
+
+def names_cuda(call: ast.Call) -> bool:
+    """Tell ``x.cuda()`` and ``f("cuda")``, ``f(device="cuda:0")`` of the calls that choose a device."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name == "cuda":
+        return True
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "device"]
+    if name in {"to", "device"}:
+        given += call.args
+    return any(isinstance(v, ast.Constant) and str(v.value).split(":")[0] == "cuda" for v in given)
+
+
+RULES = [wrong_imports, circles, missing_tests, unwanted]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_package_keeps_the_rule(rule: Callable[[Path], list[str]]) -> None:
+    complaints = rule(ROOT)
+    assert not complaints, "\n".join(complaints)
+
+
+def test_the_package_is_seen() -> None:
+    assert ("utils", "keys") in modules(ROOT)
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+GOOD = {
+    "monai_ssl/__init__.py": "import importlib\n",
+    "monai_ssl/utils/__init__.py": "from monai_ssl.utils.keys import K\n",
+    "monai_ssl/utils/keys.py": "K = 1\n",
+    "monai_ssl/losses/__init__.py": "from .base import L\nfrom .dice import D\n",
+    "monai_ssl/losses/base.py": "import torch\nfrom monai_ssl.utils import K\nL = K\n",
+    "monai_ssl/losses/dice.py": "from monai_ssl.losses.base import L\nD = L\nx.to(device)\n",
+    "monai_ssl/data/split.py": "from monai_ssl import __version__\n",
+    "monai_ssl/data/lists.py": "from .split import S\n",
+    "monai_ssl/cli.py": "import monai_ssl.data.lists\nprint(1)\n",
+    "tests/utils/test_keys.py": "",
+    "tests/losses/test_base.py": "",
+    "tests/losses/test_dice.py": "",
+    "tests/data/test_split.py": "",
+    "tests/data/test_lists.py": "",
+    "tests/test_cli.py": "",
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_good_tree_passes(rule: Callable[[Path], list[str]], tmp_path: Path) -> None:
+    assert rule(tree(tmp_path, GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text", "complaint"),
+    [
+        (wrong_imports, "utils/keys.py", "import monai_ssl.losses\n", "utils may not import from losses"),
+        (wrong_imports, "utils/keys.py", "from monai_ssl import data\n", "utils may not import from data"),
+        (wrong_imports, "utils/keys.py", "from ..data.split import S\n", "utils may not import from data"),
+        (wrong_imports, "utils/keys.py", "def f():\n    from monai_ssl.cli import app\n", "keys.py:2: utils may not"),
+        (wrong_imports, "utils/__init__.py", "from ..losses import L\n", "utils may not import from losses"),
+        (wrong_imports, "losses/base.py", "from .dice import D\n", "import no sibling"),
+        (wrong_imports, "losses/dice.py", "from monai_ssl.losses import L\n", "import no sibling"),
+        (wrong_imports, "extras/x.py", "", "extras has no place"),
+        (wrong_imports, "cli.py", "from monai_ssl.extras import x\n", "not in the order"),
+        (circles, "data/split.py", "from monai_ssl.data import lists\n", "data.lists -> data.split -> data.lists"),
+        (circles, "utils/keys.py", "from monai_ssl.utils import K\n", "utils -> utils.keys -> utils"),
+        (missing_tests, "data/other.py", "", "tests/data/test_other.py is missing"),
+        (unwanted, "data/split.py", "print(1)\n", "split.py:1: print"),
+        (unwanted, "data/split.py", "x = 1\nassert x\n", "split.py:2: assert"),
+        (unwanted, "data/split.py", "x.cuda()\n", "device is the caller's"),
+        (unwanted, "cli.py", "x.to('cuda:0')\n", "device is the caller's"),
+        (unwanted, "data/split.py", "torch.zeros(1, device='cuda')\n", "device is the caller's"),
+        (unwanted, "data/split.py", "torch.device('cuda')\n", "device is the caller's"),
+    ],
+)
+def test_a_broken_tree_is_told(
+    rule: Callable[[Path], list[str]], name: str, text: str, complaint: str, tmp_path: Path
+) -> None:
+    complaints = rule(tree(tmp_path, {**GOOD, f"monai_ssl/{name}": text}))
+    assert len(complaints) == 1
+    assert complaint in complaints[0]
