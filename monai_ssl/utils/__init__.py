@@ -1,0 +1,1 @@
+"""Keys, schedules, seeding, atomic files, and what a bundle's config calls."""

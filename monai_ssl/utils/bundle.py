@@ -1,0 +1,201 @@
+"""What a bundle's config calls before anything else: settings checked, errors in one line, values of a trained model.
+
+MONAI gives an expression in a config no handle on the config itself, so the workflow is found on the call stack.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
+
+__all__ = ["as_bool", "epochs", "fingerprint", "inside_monai_label", "overrides", "plain_values", "prepare"]
+
+# what may differ between a run and its resumption
+_NOT_IN_FINGERPRINT = {
+    *("bundle_root", "dataset_dir", "datalist", "output_dir", "run_dir", "device", "num_workers", "cache_rate"),
+    *("resume", "overwrite", "check", "debug", "save_interval", "val_interval", "tolerance_mm", "_meta_"),
+    *("imports", "initialize", "run", "finalize", "settings", "fingerprint", "validate", "train::handlers"),
+    *("train::dataset::data", "train::unlabeled_dataset::data"),
+}
+
+
+def as_bool(value: Any) -> bool:
+    """A switch from a config or the command line, where ``false`` arrives as a string.
+
+    Raises:
+        UserError: when the value is neither true nor false.
+    """
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off", "none", ""):
+        return False
+    raise UserError(f"a switch must be true or false, got {value!r}.")
+
+
+def prepare(debug: Any = False, weights: str | os.PathLike[str] | None = None) -> None:
+    """First line of every bundle's ``initialize``.
+
+    Refuses settings that the config files do not have, prints our errors as one line, and, where weights are given,
+    takes the values of the ``preprocessing.json`` beside them into the config.
+
+    Args:
+        debug: true keeps tracebacks.
+        weights: the ``model.pt`` that this workflow uses, if it uses one.
+
+    Raises:
+        SystemExit: for an unknown setting, with the nearest known one.
+        UserError: when a setting contradicts what the weights were trained with.
+    """
+    if not as_bool(debug):
+        show_user_errors_as_one_line()
+    try:
+        _refuse_unknown_settings()
+        if weights is not None:
+            _use_trained_values(Path(weights))
+    except UserError as error:
+        raise SystemExit(f"Error: {error}") from None
+
+
+def inside_monai_label() -> bool:
+    """Whether this process belongs to a MONAI Label server."""
+    return bool(os.environ.get("MONAI_LABEL_APP_DIR"))
+
+
+def epochs(max_steps: int, epoch_length: int) -> int:
+    """How many epochs of ``epoch_length`` optimiser steps make ``max_steps``.
+
+    Raises:
+        UserError: when ``max_steps`` is no multiple, with both neighbours.
+    """
+    count, rest = divmod(int(max_steps), int(epoch_length))
+    if count < 1 or rest:
+        below, above = count * epoch_length, (count + 1) * epoch_length
+        choices = f"{below} or {above}" if below else f"{above}"
+        raise UserError(f"max_steps must be a multiple of epoch_length {epoch_length}, got {max_steps}: use {choices}.")
+    return count
+
+
+def overrides() -> dict[str, Any]:
+    """The settings given beside the config files: ``--key value``, or MONAI Label's."""
+    frame = _frame(lambda f: f.f_code.co_name == "create_workflow")
+    known = inspect.signature(ConfigWorkflow.__init__).parameters
+    given: dict[str, Any] = dict(frame.f_locals.get("kwargs", {})) if frame else {}
+    if isinstance(given.get("override"), dict):
+        given |= given.pop("override")
+    return {name.replace("#", "::"): value for name, value in given.items() if name not in known and value is not None}
+
+
+def fingerprint(
+    labeled: Iterable[Mapping[str, Any]], unlabeled: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Everything that decides a run's numbers, by name: every setting but paths and machinery, and the case lists.
+
+    Args:
+        labeled: the labelled cases.
+        unlabeled: the unlabelled cases.
+        settings: values that stand in place of the config's expressions for them; see :func:`plain_values`.
+    """
+    leaves = dict(_leaves("", {**_workflow().parser.get(), **settings}))
+    return {**leaves, "labelled cases": _list_hash(labeled), "unlabelled cases": _list_hash(unlabeled)}
+
+
+def plain_values(*names: str) -> dict[str, Any]:
+    """Settings of the running workflow with references and expressions replaced by their values.
+
+    A component such as ``network_def`` comes out as its dictionary, not as an object.
+    """
+    parser = _workflow().parser
+    return {name: _plain(parser, name) for name in names}
+
+
+def _plain(parser: ConfigParser, name: str) -> Any:
+    value = parser.get(name)
+    if isinstance(value, dict):
+        return {key: _plain(parser, f"{name}::{key}") for key in value}
+    if isinstance(value, (list, tuple)):
+        return [_plain(parser, f"{name}::{index}") for index in range(len(value))]
+    if isinstance(value, str) and value[:1] in ("$", "@"):
+        value = parser.get_parsed_content(name)
+        return list(value) if isinstance(value, tuple) else value
+    return value
+
+
+def _refuse_unknown_settings() -> None:
+    frame = _frame(lambda f: f.f_code.co_name == "create_workflow")
+    if frame is None:
+        return
+    known = set(ConfigParser.load_config_files(frame.f_locals["config_file"]))
+    for name in overrides():
+        top = name.split("::")[0].lstrip("+")
+        if top not in known:
+            nearest = difflib.get_close_matches(top, known, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            raise UserError(f"unknown setting {top!r}{hint}")
+
+
+def _use_trained_values(weights: Path) -> None:
+    if not weights.is_file():
+        raise UserError(f"{weights}: there are no weights here. Train first, or give --weights RUN/model.pt.")
+    path = weights.with_name("preprocessing.json")
+    if not path.is_file():
+        return
+    try:
+        trained = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid JSON ({error}). Restore it from the training run.") from error
+    given, parser = overrides(), _workflow().parser
+    for name, value in trained.items():
+        asked = json.loads(json.dumps(given.get(name, value), default=str))
+        if asked != value:
+            raise UserError(f"{name} {asked} contradicts {path}, which says {value}. Leave the setting out.")
+        parser[name] = value
+    parser.parse(reset=True)
+
+
+def _workflow() -> ConfigWorkflow:
+    frame = _frame(lambda f: isinstance(f.f_locals.get("self"), ConfigWorkflow))
+    if frame is None:
+        raise RuntimeError("this function is for expressions in the config of a running bundle workflow.")
+    return frame.f_locals["self"]  # type: ignore[no-any-return]
+
+
+def _frame(matches: Any) -> FrameType | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not matches(frame):
+        frame = frame.f_back
+    return frame
+
+
+def _leaves(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
+    if prefix in _NOT_IN_FINGERPRINT:
+        return
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _leaves(f"{prefix}::{name}" if prefix else str(name), entry)
+    elif isinstance(value, (list, tuple)) and any(isinstance(entry, (dict, list)) for entry in value):
+        for index, entry in enumerate(value):
+            yield from _leaves(f"{prefix}::{index}", entry)
+    else:
+        yield prefix, str(list(value) if isinstance(value, tuple) else value)
+
+
+def _list_hash(cases: Iterable[Mapping[str, Any]]) -> str:
+    # folder and file name: a data set that was moved as a whole is the same list
+    names = [["/".join(Path(str(case[key])).parts[-2:]) for key in sorted(case)] for case in cases]
+    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
+    return f"{len(names)} ({digest})"

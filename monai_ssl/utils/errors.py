@@ -1,0 +1,53 @@
+"""The one exception that a user's mistake raises, and how it reaches the terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+
+__all__ = ["UserError", "find_user_error", "show_user_errors_as_one_line"]
+
+logger = logging.getLogger(__name__)
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: a file, a setting, a value.
+
+    Its message is one line that names the file or the argument, the rule and the remedy. The bundles and the
+    command line print that line alone, without a traceback (``--debug true`` brings the traceback back).
+    """
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """The ``UserError`` that caused ``error``, however deep MONAI, ignite or torch wrapped it; else ``None``."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, UserError):
+            return UserError(_without_worker_traceback(str(error)))
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def show_user_errors_as_one_line() -> None:
+    """From now on an uncaught ``UserError`` prints one line on stderr, and the process ends with status 1."""
+    if sys.excepthook is not _hook:
+        _hook.previous = sys.excepthook  # type: ignore[attr-defined]
+        sys.excepthook = _hook
+
+
+def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    mistake = find_user_error(error)
+    if mistake is None:
+        _hook.previous(kind, error, traceback)  # type: ignore[attr-defined]
+        return
+    sys.stderr.write(f"Error: {mistake}\n")
+
+
+def _without_worker_traceback(message: str) -> str:
+    # a loader's worker process hands its exception over as text that ends with the message
+    marker = f"{UserError.__name__}: "
+    if message.startswith(f"Caught {UserError.__name__} in"):
+        message = message.rsplit(marker, 1)[-1]
+    return " ".join(message.split())

@@ -1,0 +1,42 @@
+"""Names of the entries of a batch, a data list and a run's folder, spelled once."""
+
+from __future__ import annotations
+
+from monai.utils import StrEnum
+
+__all__ = ["BatchKeys", "ListParts", "RunFiles"]
+
+
+class BatchKeys(StrEnum):
+    """Entries of a batch: ``{"labeled": {"image", "label"}, "unlabeled": {"image"}}``."""
+
+    LABELED = "labeled"
+    UNLABELED = "unlabeled"
+    IMAGE = "image"
+    LABEL = "label"
+
+
+class ListParts(StrEnum):
+    """Parts of a data list in Decathlon form; ``unlabeled`` is ours."""
+
+    TRAINING = "training"
+    UNLABELED = "unlabeled"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class RunFiles(StrEnum):
+    """Files that a run leaves in its ``output_dir``."""
+
+    RESUME = "resume.pt"
+    MODEL = "model.pt"
+    PREPROCESSING = "preprocessing.json"
+    MANIFEST = "run_manifest.json"
+    LOG = "log.txt"
+    STEPS = "steps.csv"
+    PROGRESS = "progress.png"
+    TENSORBOARD = "tensorboard"
+    VALIDATION_METRICS = "validation_metrics.json"
+    METRICS = "metrics.json"
+    OVERLAY = "overlay.png"
+    LOCK = ".lock"

@@ -1,0 +1,135 @@
+"""The folder of a run: opened once, locked, never silently overwritten."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai_ssl.utils.bundle import as_bool, inside_monai_label, overrides
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import FolderLock, write_json
+from monai_ssl.utils.keys import RunFiles
+
+__all__ = ["model_paths", "open_results", "open_run", "run_folder"]
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("monai-ssl", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
+# held until the process ends
+_locks: list[FolderLock] = []
+
+
+def run_folder(output_dir: str | os.PathLike[str]) -> str:
+    """Where this run writes: ``output_dir``, or inside MONAI Label a fresh folder of its own below it."""
+    if inside_monai_label():
+        return str(Path(output_dir) / "runs" / time.strftime("%Y%m%d-%H%M%S"))
+    return str(output_dir)
+
+
+def model_paths(output_dir: str | os.PathLike[str], run_dir: str | os.PathLike[str]) -> list[str]:
+    """The files that hold the trained model: one in the run's folder, inside MONAI Label one in ``output_dir`` too."""
+    folders = dict.fromkeys([str(run_dir), str(output_dir)] if inside_monai_label() else [str(run_dir)])
+    return [os.path.join(folder, RunFiles.MODEL) for folder in folders]
+
+
+def open_run(
+    run_dir: str | os.PathLike[str],
+    resume: Any,
+    overwrite: Any,
+    settings: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+) -> None:
+    """Create and lock the run's folder, start ``log.txt``, write ``preprocessing.json`` and ``run_manifest.json``.
+
+    Args:
+        run_dir: the folder.
+        resume: true goes on with the checkpoint that must be there.
+        overwrite: true deletes an earlier run's files.
+        settings: what a user of the trained network must know; goes to ``preprocessing.json``.
+        fingerprint: goes to the manifest.
+
+    Raises:
+        UserError: when the folder holds a run and neither switch is on, when both are, when there is nothing to resume,
+            when another run holds the lock, or when the folder cannot be written.
+    """
+    folder, resume, overwrite = Path(run_dir), as_bool(resume), as_bool(overwrite)
+    if resume and overwrite:
+        raise UserError("--resume true and --overwrite true exclude each other: give one of them.")
+    if resume and not (folder / RunFiles.RESUME).is_file():
+        raise UserError(f"{folder}: there is no {RunFiles.RESUME} to resume. Leave out --resume true to start a run.")
+    _hold(folder)
+    if overwrite:
+        _remove_run(folder)
+    elif not resume and any((folder / name).exists() for name in (RunFiles.RESUME, RunFiles.MODEL)):
+        raise UserError(
+            f"{folder}: holds a run already. Go on with --resume true, replace it with --overwrite true, or choose "
+            "another output_dir."
+        )
+    _log_to(folder / RunFiles.LOG)
+    if not resume:
+        write_json(folder / RunFiles.PREPROCESSING, dict(settings))
+        write_json(folder / RunFiles.MANIFEST, _manifest(fingerprint))
+
+
+def open_results(output_dir: str | os.PathLike[str], overwrite: Any) -> None:
+    """Create and lock the folder of an evaluation.
+
+    Args:
+        output_dir: the folder.
+        overwrite: true allows to replace the figures that are there.
+
+    Raises:
+        UserError: when the folder holds figures already, another process holds it, or it cannot be written.
+    """
+    folder = Path(output_dir)
+    if (folder / RunFiles.METRICS).exists() and not as_bool(overwrite):
+        raise UserError(
+            f"{folder}: holds {RunFiles.METRICS} already. Replace it with --overwrite true, or choose another folder."
+        )
+    _hold(folder)
+
+
+def _hold(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _locks.append(FolderLock(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}). Choose another output_dir.") from error
+
+
+def _remove_run(folder: Path) -> None:
+    for name in RunFiles:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif name != RunFiles.LOCK:
+            path.unlink(missing_ok=True)
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _manifest(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: _without_folders(value) for name, value in overrides().items() if not name.startswith("train")}
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "settings": given,
+        "fingerprint": dict(fingerprint),
+    }
+
+
+def _without_folders(value: Any) -> Any:
+    text = str(value)
+    return Path(text).name if os.sep in text else (value if isinstance(value, (int, float, bool)) else text)
