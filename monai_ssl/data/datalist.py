@@ -1,0 +1,248 @@
+"""Data lists in Decathlon form with our ``unlabeled`` part: find, read, check, resolve paths.
+
+Nothing here opens an image or a label, and neither MONAI nor torch is imported, so that the command line stays fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from monai_ssl.utils.errors import UserError
+
+__all__ = ["PARTS", "check_leaks", "class_names", "find_datalist", "load_cases", "read_datalist"]
+
+PARTS = ("training", "unlabeled", "validation", "test")
+"""Parts of a list, in the order in which they are checked."""
+
+_MAY_BE_STRINGS = ("unlabeled", "test")  # Decathlon's `test` is a list of image paths
+_SHOWN = 5  # missing files that an error names
+
+
+def find_datalist(datalist: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str] | None) -> Path:
+    """Find the JSON file of a data list.
+
+    Args:
+        datalist: a JSON file, or a folder that holds ``dataset.json``; if None, ``dataset_dir`` is that folder.
+        dataset_dir: folder of the data set.
+
+    Raises:
+        UserError: if both are None, or no file is found.
+    """
+    given = datalist or dataset_dir
+    if not given:
+        raise UserError(
+            "`datalist` (a Decathlon JSON file) or `dataset_dir` (a folder with dataset.json) must be given."
+        )
+    argument, path = ("datalist" if datalist else "dataset_dir"), Path(given)
+    if path.is_dir():
+        if not (path / "dataset.json").is_file():
+            raise UserError(
+                f"{path}: `{argument}` is a folder without dataset.json: put a Decathlon list there (`training`: "
+                "entries of `image` and `label`; `unlabeled`: entries of `image`), or name a JSON file with `datalist`."
+            )
+        return path / "dataset.json"
+    if not path.is_file():
+        raise UserError(f"{path}: `{argument}` must be an existing file or folder, and there is none of this name.")
+    if not datalist:
+        raise UserError(f"{path}: `dataset_dir` must be a folder, got a file: name a JSON file with `datalist`.")
+    return path
+
+
+def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a data list and check its shape.
+
+    Entries that are plain strings, as in Decathlon's ``test``, become ``{"image": string}`` (in ``test`` and
+    ``unlabeled``). Paths stay as written. Entries are counted from 1 in messages.
+
+    Args:
+        path: the JSON file.
+
+    Raises:
+        UserError: if the file is unreadable, is no JSON, or is no Decathlon list.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a JSON text file: {error}.") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: the top level must be an object with a `training` list, got {_kind(data)}.")
+    if "training" not in data and ("channel_names" in data or "file_ending" in data):
+        raise UserError(
+            f"{path}: this is an nnU-Net dataset.json without cases; a Decathlon list is expected, with "
+            "`training`: a list of entries of `image` and `label`."
+        )
+    for part in PARTS:
+        if part in data:
+            if not isinstance(data[part], list):
+                raise UserError(f"{path}: `{part}` must be a list of entries, got {_kind(data[part])}.")
+            data[part] = [
+                _checked(entry, f"{path}: entry {n} of `{part}`", part) for n, entry in enumerate(data[part], 1)
+            ]
+    if not any(part in data for part in PARTS):
+        raise UserError(f"{path}: a Decathlon list is expected, with at least one of the parts {', '.join(PARTS)}.")
+    return data
+
+
+def load_cases(
+    datalist: str | os.PathLike[str] | None, part: str, dataset_dir: str | os.PathLike[str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the cases of one part with absolute paths.
+
+    The door of the leak guard: a case of ``unlabeled`` comes out as ``{"image": path}`` and nothing else, whatever the
+    list says about it, and its label file is not even looked for. Cases of the other parts keep their further entries
+    (``patient``, ``fold``, ...). No file is opened; the paths of this part are only checked to exist.
+
+    Args:
+        datalist: as in :func:`find_datalist`.
+        part: one of ``training``, ``unlabeled``, ``validation``, ``test``. An absent part is empty.
+        dataset_dir: folder that the list's paths are relative to; if None, the list's own folder.
+
+    Raises:
+        UserError: if ``part`` is unknown, a case of a labelled part has no label, or files are missing.
+    """
+    if part not in PARTS:
+        raise UserError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}.")
+    path = find_datalist(datalist, dataset_dir)
+    base = _base(path, dataset_dir)
+    paths = ("image",) if part == "unlabeled" else ("image", "label")
+    cases = []
+    for number, entry in enumerate(read_datalist(path).get(part, []), 1):
+        if part == "unlabeled":
+            entry = {"image": entry["image"]}
+        elif "label" not in entry:
+            raise UserError(
+                f"{path}: entry {number} of `{part}` ({entry['image']}) has no `label`: give one, "
+                "or move the case to `unlabeled`."
+            )
+        cases.append(entry)
+    _check_exist(path, part, [case[key] for case in cases for key in paths], base)
+    return [{**case, **{key: _absolute(case[key], base) for key in paths}} for case in cases]
+
+
+def class_names(
+    datalist: str | os.PathLike[str] | None,
+    dataset_dir: str | os.PathLike[str] | None = None,
+    default: list[str] | None = None,
+) -> list[str]:
+    """Return the names of the classes, ordered by their value in the label files.
+
+    ``labels`` of the list may be Decathlon's ``{"0": "background", ...}`` or nnU-Net's ``{"background": 0, ...}``.
+
+    Args:
+        datalist: as in :func:`find_datalist`.
+        dataset_dir: folder of the data set.
+        default: the names if no list is given (both None) or the list has no ``labels``.
+
+    Raises:
+        UserError: if the values are not 0, 1, 2, ..., names repeat, or there are neither ``labels`` nor ``default``.
+    """
+    given = bool(datalist or dataset_dir)
+    path = find_datalist(datalist, dataset_dir) if given or default is None else None
+    labels = read_datalist(path).get("labels") if path else None
+    if labels is None:
+        if default is None:
+            raise UserError(f'{path}: `labels` is missing: add e.g. "labels": {{"0": "background", "1": "spleen"}}.')
+        return list(default)
+    pairs = _label_pairs(labels)
+    values, names = [value for value, _ in pairs], [name for _, name in pairs]
+    if not pairs or values != list(range(len(pairs))) or len(set(names)) != len(names):
+        raise UserError(
+            f'{path}: `labels` must name the values 0, 1, 2, ... once each, as {{"0": "background", "1": "spleen"}}, '
+            f"got {json.dumps(labels)}."
+        )
+    return names
+
+
+def check_leaks(datalist: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str] | None = None) -> None:
+    """Refuse a list in which a case or a patient is on both sides of an evaluation.
+
+    Reads paths and patients only, never content. ``training`` and ``unlabeled`` are one side: a patient may have cases
+    in both, but an image may not be in both. ``validation`` and ``test`` are a side each.
+
+    Args:
+        datalist: as in :func:`find_datalist`.
+        dataset_dir: folder that the list's paths are relative to; if None, the list's own folder.
+
+    Raises:
+        UserError: naming the case and both parts.
+    """
+    path = find_datalist(datalist, dataset_dir)
+    data, base = read_datalist(path), _base(path, dataset_dir)
+    images: dict[str, str] = {}
+    patients: dict[str, tuple[str, str]] = {}
+    for part in PARTS:
+        for entry in data.get(part, []):
+            image, patient = entry["image"], entry.get("patient")
+            other = images.setdefault(os.path.realpath(_absolute(image, base)), part)
+            if other != part:
+                raise UserError(f"{path}: {image} is in `{other}` and in `{part}`: keep it in one of them.")
+            if patient is None:
+                continue
+            side = "training" if part == "unlabeled" else part
+            first = patients.setdefault(patient, (part, image))
+            if side != ("training" if first[0] == "unlabeled" else first[0]):
+                raise UserError(
+                    f"{path}: patient {patient} is in `{first[0]}` ({first[1]}) and in `{part}` ({image}): "
+                    "keep all cases of a patient on one side."
+                )
+
+
+def _checked(entry: Any, where: str, part: str) -> dict[str, Any]:
+    """Return one entry as a dictionary with a checked `image`, `label` and `patient`; empty ones are left out."""
+    if isinstance(entry, str) and part in _MAY_BE_STRINGS:
+        entry = {"image": entry}
+    if not isinstance(entry, dict):
+        raise UserError(f"{where} must be an object with `image`, got {_kind(entry)}.")
+    if not isinstance(entry.get("image"), str) or not entry["image"]:
+        raise UserError(f"{where} must have `image`, the path of one file as a string, got {entry.get('image')!r}.")
+    entry = {key: value for key, value in entry.items() if key not in ("label", "patient") or value not in (None, "")}
+    if part != "unlabeled" and not isinstance(entry.get("label", ""), str):
+        raise UserError(f"{where} ({entry['image']}): `label` must be a path as a string, got {entry['label']!r}.")
+    if "patient" in entry:
+        if isinstance(entry["patient"], bool) or not isinstance(entry["patient"], (str, int)):
+            raise UserError(f"{where} ({entry['image']}): `patient` must be a string, got {entry['patient']!r}.")
+        entry["patient"] = str(entry["patient"])
+    return entry
+
+
+def _label_pairs(labels: Any) -> list[tuple[int, str]]:
+    """Sort `labels` of either form as (value, name); an empty list if it has neither form."""
+    if not isinstance(labels, dict):
+        return []
+    for pairs in (list(labels.items()), [(value, name) for name, value in labels.items()]):
+        if all(str(value).isdecimal() and isinstance(name, str) for value, name in pairs):
+            return sorted((int(value), name) for value, name in pairs)
+    return []
+
+
+def _check_exist(path: Path, part: str, files: list[str], base: Path) -> None:
+    """Raise one error that names the first missing files and counts them all."""
+    missing = [file for file in files if not Path(_absolute(file, base)).exists()]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise UserError(
+            f"{path}: {len(missing)} of {len(files)} files of `{part}` do not exist, looked up relative to {base}: "
+            f"{shown}. Set `dataset_dir` to the folder that the list's paths are relative to."
+        )
+
+
+def _base(path: Path, dataset_dir: str | os.PathLike[str] | None) -> Path:
+    """Return the absolute folder that the list's paths are relative to."""
+    if dataset_dir and not Path(dataset_dir).is_dir():
+        raise UserError(f"`dataset_dir` must be a folder, but `{dataset_dir}` does not exist or is none.")
+    return Path(dataset_dir or path.parent).absolute()
+
+
+def _absolute(file: str, base: Path) -> str:
+    return os.path.normpath(base / file)
+
+
+def _kind(value: Any) -> str:
+    """Name a JSON value's type as JSON does."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,55 @@
+"""Scans to predict: a file or a folder, and where each prediction goes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from monai_ssl.utils.errors import UserError
+
+__all__ = ["images_to_predict"]
+
+_ENDINGS = (".nii.gz", ".nii")
+
+
+def images_to_predict(
+    image: str | os.PathLike[str] | None,
+    output_dir: str | os.PathLike[str],
+    postfix: str = "seg",
+    overwrite: bool = False,
+) -> list[dict[str, str]]:
+    """The cases ``{"image": path}`` of an inference run, in the order of their names.
+
+    Args:
+        image: a NIfTI file, or a folder whose NIfTI files are all taken (not those of its subfolders).
+        output_dir: where ``<stem>_<postfix>.nii.gz`` will be written.
+        postfix: what is added to a prediction's name.
+        overwrite: whether predictions that are there already may be replaced.
+
+    Raises:
+        UserError: when there is no NIfTI file, two of one stem, or a prediction that is there already.
+    """
+    if image is None:
+        raise UserError("image: give --image FILE.nii.gz or --image FOLDER of NIfTI files.")
+    path = Path(image)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.name.endswith(_ENDINGS))
+    elif path.is_file() and path.name.endswith(_ENDINGS):
+        files = [path]
+    else:
+        raise UserError(f"{path}: is neither a NIfTI file (.nii, .nii.gz) nor a folder. Give --image FILE or FOLDER.")
+    if not files:
+        raise UserError(f"{path}: holds no NIfTI file (.nii, .nii.gz). Give another --image FOLDER.")
+    outputs: dict[Path, Path] = {}
+    for file in files:
+        output = Path(output_dir) / f"{_stem(file)}_{postfix}.nii.gz"
+        if output in outputs:
+            raise UserError(f"{file}: its prediction would overwrite that of {outputs[output].name}. Rename one.")
+        if output.exists() and not overwrite:
+            raise UserError(f"{output}: is there already. Give --overwrite true or another --output_dir.")
+        outputs[output] = file
+    return [{"image": str(file.resolve())} for file in files]
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")

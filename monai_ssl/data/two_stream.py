@@ -1,0 +1,144 @@
+"""Batches of a labelled and an unlabelled stream, each endless, reshuffled, and a pure function of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from monai.data.utils import list_data_collate
+from monai.transforms import Randomizable
+from torch.utils.data import DataLoader, Dataset
+
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.seeding import derive_seed
+
+__all__ = ["TwoStreamLoader"]
+
+# (stream, epoch of that stream, index of the case)
+Draw = tuple[str, int, int]
+
+
+class TwoStreamLoader:
+    """Endless batches ``{"labeled": {...}, "unlabeled": {...}}``.
+
+    Each stream runs through its data set in an order drawn anew for every pass; the random transforms of a case are
+    seeded with ``(seed, stream, pass, index)`` just before it is read. So batch ``n`` is the same with any number of
+    workers, cached or not, and after :meth:`start_at`.
+
+    Args:
+        labeled: MONAI data set of labelled cases, whose random transforms sit in ``dataset.transform``.
+        unlabeled: likewise of unlabelled cases; ``None`` or empty where there are none.
+        labeled_batch_size: labelled cases a batch; 0 leaves the stream out.
+        unlabeled_batch_size: unlabelled cases a batch; 0 leaves the stream out.
+        seed: of order and augmentation.
+        num_workers: processes that read; 0 reads in this one.
+        pin_memory: page-locked batches, for copies to a GPU.
+
+    Raises:
+        UserError: when a stream with a batch size has no case.
+        ValueError: when a batch size is negative or both are 0.
+    """
+
+    def __init__(
+        self,
+        labeled: Dataset,
+        unlabeled: Dataset | None = None,
+        labeled_batch_size: int = 2,
+        unlabeled_batch_size: int = 2,
+        seed: int = 0,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        sizes = {"labeled": labeled_batch_size, "unlabeled": unlabeled_batch_size}
+        if min(sizes.values()) < 0 or max(sizes.values()) == 0:
+            raise ValueError(f"batch sizes must be 0 or more and not both 0, got {sizes}.")
+        datasets = {"labeled": labeled, "unlabeled": unlabeled}
+        for name, size in sizes.items():
+            if size > 0 and not len(datasets[name] or ()):  # type: ignore[arg-type]
+                remedy = f"Add cases to that part of the data list, or set {name}_batch_size to 0."
+                raise UserError(f"there is no {name} case to train on. {remedy}")
+        self.sizes = {name: size for name, size in sizes.items() if size > 0}
+        self.dataset = _SeededStreams({name: datasets[name] for name in self.sizes}, seed)
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self._start = 0
+
+    def start_at(self, step: int) -> None:
+        """Let the next iterator begin with the batch of optimiser step ``step``, counted from 0."""
+        self._start = step
+
+    def __iter__(self) -> Iterator[dict[str, dict[str, Any]]]:
+        return iter(
+            DataLoader(
+                self.dataset,
+                batch_sampler=self._draws(self._start),  # type: ignore[arg-type]
+                num_workers=self.num_workers,
+                collate_fn=_collate,
+                pin_memory=self.pin_memory,
+                # its own generator, or every new iterator would draw from the one that dropout uses
+                generator=torch.Generator(),
+            )
+        )
+
+    def _draws(self, step: int) -> Iterator[list[Draw]]:
+        while True:
+            yield [
+                self.dataset.draw(name, step * size + offset)
+                for name, size in self.sizes.items()
+                for offset in range(size)
+            ]
+            step += 1
+
+
+class _SeededStreams(Dataset):
+    """Cases of several data sets, addressed by draws, each read under its own seed."""
+
+    def __init__(self, datasets: dict[str, Any], seed: int) -> None:
+        self.datasets = datasets
+        self.seed = seed
+        self._order = lru_cache(maxsize=4)(self._shuffle)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"datasets": self.datasets, "seed": self.seed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _shuffle(self, stream: str, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, stream, epoch, "order"))
+        return torch.randperm(len(self.datasets[stream]), generator=generator).tolist()
+
+    def draw(self, stream: str, position: int) -> Draw:
+        """The case at ``position`` of the endless stream."""
+        epoch, place = divmod(position, len(self.datasets[stream]))
+        return stream, epoch, self._order(stream, epoch)[place]
+
+    def __getitem__(self, draw: Draw) -> tuple[str, list[dict[str, Any]]]:
+        stream, epoch, index = draw
+        dataset = self.datasets[stream]
+        name = str(dataset.data[index].get("image"))
+        if isinstance(transform := getattr(dataset, "transform", None), Randomizable):
+            transform.set_random_state(seed=derive_seed(self.seed, stream, epoch, index, bits=32))
+        try:
+            items = dataset[index]
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{name}: cannot be read and prepared ({_innermost(error)}).") from error
+        items = items if isinstance(items, list) else [items]
+        return stream, [{**item, "case": name} for item in items]
+
+
+def _innermost(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _collate(items: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, dict[str, Any]]:
+    streams: dict[str, list[dict[str, Any]]] = {}
+    for stream, cases in items:
+        streams.setdefault(stream, []).extend(cases)
+    return {stream: list_data_collate(cases) for stream, cases in streams.items()}

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monai_ssl.data.datalist import check_leaks, class_names, find_datalist, load_cases, read_datalist
+from monai_ssl.utils.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a list into ``tmp_path`` and, unless told otherwise, the files of its labelled cases."""
+
+    def write(data, files=(), name="dataset.json"):
+        path = tmp_path / name
+        path.write_text(data if isinstance(data, str) else json.dumps(data))
+        for file in files:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).touch()
+        return path
+
+    return write
+
+
+def case(name, **more):
+    return {"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz", **more}
+
+
+def files(*names, folders=("images", "labels")):
+    return [f"{folder}/{name}.nii.gz" for name in names for folder in folders]
+
+
+def test_find_takes_a_file_a_folder_or_the_dataset_folder(write, tmp_path):
+    path = write({"training": []})
+    assert find_datalist(path, None) == find_datalist(str(tmp_path), None) == find_datalist(None, tmp_path) == path
+    other = write({"training": []}, name="split.json")
+    assert find_datalist(other, tmp_path) == other
+
+
+@pytest.mark.parametrize(
+    ("datalist", "dataset_dir", "message"),
+    [
+        (None, None, r"`datalist` .* or `dataset_dir` .* must be given"),
+        ("missing.json", None, r"missing\.json: `datalist` must be an existing file or folder"),
+        (None, "missing", r"missing: `dataset_dir` must be an existing"),
+        ("empty", None, r"empty: `datalist` is a folder without dataset\.json: put a Decathlon list there"),
+        (None, "empty", r"empty: `dataset_dir` is a folder without dataset\.json"),
+        (None, "file", r"file: `dataset_dir` must be a folder, got a file"),
+    ],
+)
+def test_find_says_what_is_expected(tmp_path, monkeypatch, datalist, dataset_dir, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        find_datalist(datalist, dataset_dir)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"training": [\n  1,,\n]}', r"dataset\.json: not valid JSON at line 2, column 5"),
+        ([], "top level must be an object with a `training` list, got a list"),
+        ({"name": "x"}, "at least one of the parts"),
+        ({"channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}, "nnU-Net dataset.json.*Decathlon list is expected"),
+        ({"training": {"image": "a"}}, "`training` must be a list of entries, got an object"),
+        ({"training": [case("a"), 3]}, "entry 2 of `training` must be an object with `image`, got a number"),
+        ({"training": ["a.nii.gz"]}, "entry 1 of `training` must be an object with `image`, got a string"),
+        ({"validation": [{"label": "a"}]}, "entry 1 of `validation` must have `image`"),
+        ({"unlabeled": [{"image": ["a", "b"]}]}, "entry 1 of `unlabeled` must have `image`, the path of one file"),
+        ({"training": [{"image": "a", "label": 1}]}, r"entry 1 of `training` \(a\): `label` must be a path"),
+        ({"training": [case("a", patient=[1])]}, r"`patient` must be a string, got \[1\]"),
+    ],
+)
+def test_read_names_file_part_and_entry(write, content, message):
+    path = write(content)
+    with pytest.raises(UserError, match=message) as raised:
+        read_datalist(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_read_refuses_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\x1f\x8b\xff")
+    with pytest.raises(UserError, match=r"a\.json: cannot be read as a JSON text file"):
+        read_datalist(path)
+
+
+def test_read_accepts_decathlon_strings_and_a_byte_order_mark(write):
+    path = write("\ufeff" + json.dumps({"training": [], "test": ["./a.nii.gz"], "unlabeled": ["b.nii.gz"]}))
+    assert read_datalist(path)["test"] == [{"image": "./a.nii.gz"}]
+    assert read_datalist(path)["unlabeled"] == [{"image": "b.nii.gz"}]
+
+
+def test_read_drops_empty_labels_and_makes_patients_strings(write):
+    read = read_datalist(write({"training": [case("a", patient=7), {"image": "b", "label": None, "patient": ""}]}))
+    assert read["training"] == [case("a", patient="7"), {"image": "b"}]
+
+
+def test_load_resolves_against_the_list_or_dataset_dir(write, tmp_path, monkeypatch):
+    path = write({"training": [{"image": "./images/a.nii.gz", "label": "labels/a.nii.gz", "fold": 2}]}, files("a"))
+    here = load_cases(path, "training")
+    assert here == [{"image": f"{tmp_path}/images/a.nii.gz", "label": f"{tmp_path}/labels/a.nii.gz", "fold": 2}]
+    (tmp_path / "lists").mkdir()
+    moved = path.rename(tmp_path / "lists" / "split.json")
+    assert load_cases(moved, "training", tmp_path) == here
+    monkeypatch.chdir(tmp_path)
+    assert load_cases("lists/split.json", "training", ".") == here
+    with pytest.raises(UserError, match=rf"2 of 2 files of `training` do not exist.* relative to {tmp_path}/lists: "):
+        load_cases(moved, "training")
+
+
+def test_load_takes_absolute_paths_and_an_absent_part_is_empty(write, tmp_path):
+    write({}, files("a"), name="ignored")
+    path = write({"training": [{key: f"{tmp_path}/{key}s/a.nii.gz" for key in ("image", "label")}]})
+    assert load_cases(path, "training", tmp_path)[0]["label"] == f"{tmp_path}/labels/a.nii.gz"
+    assert load_cases(path, "validation") == load_cases(path, "test") == load_cases(path, "unlabeled") == []
+
+
+@pytest.mark.parametrize("part", ["training", "validation", "test"])
+def test_labelled_parts_demand_labels(write, part):
+    path = write({part: [case("a"), {"image": "images/b.nii.gz"}]}, files("a", "b"))
+    with pytest.raises(UserError, match=rf"entry 2 of `{part}` \(images/b\.nii\.gz\) has no `label`.*`unlabeled`"):
+        load_cases(path, part)
+
+
+def test_missing_files_are_counted_and_five_are_named(write, tmp_path):
+    path = write({"training": [case(f"case{i}") for i in range(4)]}, files("case0"))
+    with pytest.raises(UserError, match=r"6 of 8 files of `training` do not exist") as raised:
+        load_cases(path, "training")
+    assert "images/case1.nii.gz" in str(raised.value)
+    assert "images/case3.nii.gz, ...." in str(raised.value)
+    assert "labels/case3.nii.gz" not in str(raised.value)
+    assert f"relative to {tmp_path}" in str(raised.value)
+
+
+def test_unknown_part_and_folder_are_named(write, tmp_path):
+    path = write({"training": []})
+    with pytest.raises(UserError, match="`part` must be one of training, unlabeled, validation, test, got 'train'"):
+        load_cases(path, "train")
+    with pytest.raises(UserError, match="`dataset_dir` must be a folder"):
+        load_cases(path, "training", tmp_path / "nowhere")
+
+
+# --- leak guard -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def touched(monkeypatch):
+    """Records every path that is opened or looked up, through ``open``, ``os.stat`` and their relatives."""
+    paths = []
+
+    def spy(module, name):
+        real = getattr(module, name)
+
+        def recording(path, *args, **kwargs):
+            if isinstance(path, (str, os.PathLike)):
+                paths.append(os.fspath(path))
+            return real(path, *args, **kwargs)
+
+        monkeypatch.setattr(module, name, recording)
+
+    for module, name in [(builtins, "open"), (io, "open"), (os, "open"), (os, "stat"), (os, "lstat"), (os, "access")]:
+        spy(module, name)
+    return paths
+
+
+def test_an_unlabelled_case_is_its_image_and_nothing_else(write, tmp_path):
+    entries = [case("a", patient="p", fold=1, mask="labels/a.nii.gz"), "images/b.nii.gz"]
+    path = write({"training": [], "unlabeled": entries}, files("a", "b", folders=("images",)))
+    assert load_cases(path, "unlabeled") == [{"image": f"{tmp_path}/images/{name}.nii.gz"} for name in "ab"]
+
+
+@pytest.mark.parametrize("label", ["labels/absent.nii.gz", "labels/fifo", 17, {"path": "x"}])
+def test_the_label_of_an_unlabelled_case_is_never_touched(write, tmp_path, touched, label):
+    (tmp_path / "labels").mkdir()
+    os.mkfifo(tmp_path / "labels" / "fifo")  # opening it would hang
+    image = "images/a.nii.gz"
+    path = write({"training": [], "unlabeled": [{"image": image, "label": label}]}, [image])
+    touched.clear()
+    assert load_cases(path, "unlabeled", tmp_path) == [{"image": f"{tmp_path}/{image}"}]
+    check_leaks(path, tmp_path)
+    assert any(name.endswith(image) for name in touched), "the spy must see the image being looked up"
+    assert not [name for name in touched if "labels" in name]
+
+
+def test_the_label_of_an_unlabelled_case_is_never_touched_as_the_system_sees_it(write, tmp_path):
+    """The same through Python's audit events, which no import of `open` can slip past."""
+    image = "images/a.nii.gz"
+    path = write({"training": [], "unlabeled": [case("a")]}, files("a"))
+    code = (
+        "import sys; seen = []; sys.addaudithook(lambda event, args: seen.append((event, args)))\n"
+        "from monai_ssl.data.datalist import check_leaks, load_cases\n"
+        f"load_cases({str(path)!r}, 'unlabeled'); check_leaks({str(path)!r})\n"
+        "opened = [str(args[0]) for event, args in seen if event == 'open']\n"
+        f"assert {str(path)!r} in opened and not [name for name in opened if name.endswith('.nii.gz')], opened\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / image).exists()
+
+
+def test_other_parts_are_not_looked_up(write, touched):
+    path = write({"training": [case("a")], "validation": [case("v")], "test": [case("t")]}, files("a"))
+    touched.clear()
+    load_cases(path, "training")
+    assert not [name for name in touched if name.endswith(("v.nii.gz", "t.nii.gz"))]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("training", "unlabeled"),
+        ("training", "validation"),
+        ("training", "test"),
+        ("unlabeled", "validation"),
+        ("unlabeled", "test"),
+        ("validation", "test"),
+    ],
+)
+def test_the_same_image_in_two_parts_is_refused(write, tmp_path, one, other):
+    same = {"image": f"{tmp_path}/images/../images/a.nii.gz", "label": "labels/a.nii.gz"}
+    path = write({one: [case("a")], other: [case("b"), same]})
+    with pytest.raises(UserError, match=rf"a\.nii\.gz is in `{one}` and in `{other}`"):
+        check_leaks(path)
+
+
+def test_an_image_behind_a_link_is_the_same_image(write, tmp_path):
+    path = write({"training": [case("a")], "test": [case("b")]}, files("a"))
+    check_leaks(path)
+    (tmp_path / "images" / "b.nii.gz").symlink_to("a.nii.gz")
+    with pytest.raises(UserError, match=r"b\.nii\.gz is in `training` and in `test`"):
+        check_leaks(path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("training", "validation"),
+        ("training", "test"),
+        ("unlabeled", "validation"),
+        ("unlabeled", "test"),
+        ("validation", "test"),
+    ],
+)
+def test_a_patient_on_two_sides_is_refused(write, one, other):
+    path = write({one: [case("a", patient=5)], other: [case("b"), case("c", patient="5")]})
+    with pytest.raises(UserError, match=rf"patient 5 is in `{one}` \(images/a.* and in `{other}` \(images/c"):
+        check_leaks(path)
+
+
+def test_a_patient_hides_behind_neither_order_nor_a_third_part(write):
+    parts = {"training": [case("a", patient="p")], "unlabeled": [case("b", patient="p")]}
+    path = write({"test": [case("c", patient="p")], **parts})
+    with pytest.raises(UserError, match=r"patient p is in `training` .* and in `test`"):
+        check_leaks(path)
+
+
+def test_unlabelled_scans_of_a_labelled_patient_are_fine(write):
+    check_leaks(
+        write({"training": [case("a", patient="p")], "unlabeled": [case("b", patient="p")], "test": ["c", "d"]})
+    )
+
+
+# --- class names ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [{"1": "liver", "0": "background"}, {"liver": 1, "background": 0}])
+def test_class_names_in_order_of_their_values(write, labels):
+    assert class_names(write({"training": [], "labels": labels}), default=["x"]) == ["background", "liver"]
+
+
+def test_class_names_sort_by_number_not_by_text(write):
+    labels = {str(value): f"class {value}" for value in range(12)}
+    assert class_names(write({"training": [], "labels": labels})) == [f"class {value}" for value in range(12)]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"0": "a", "2": "b"}, {"1": "a"}, {"a": 0, "b": 0}, {"0": "a", "1": "a"}, {"a": [0, 1]}, {}, ["a"], {"a": "b"}],
+)
+def test_class_names_must_be_consecutive(write, labels):
+    with pytest.raises(UserError, match=r"dataset\.json: `labels` must name the values 0, 1, 2, \.\.\. once each"):
+        class_names(write({"training": [], "labels": labels}), default=["x"])
+
+
+def test_class_names_fall_back_to_the_default(write):
+    default = ["background", "thing"]
+    assert class_names(None, None, default) == default
+    path = write({"training": []})
+    assert class_names(path, default=default) == default
+    with pytest.raises(UserError, match="`labels` is missing"):
+        class_names(path)
+    with pytest.raises(UserError, match="must be given"):
+        class_names(None)
