@@ -1,0 +1,178 @@
+"""The companion command ``monai-ssl``.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from monai_ssl.utils.errors import UserError
+
+__all__ = ["app", "main"]
+
+
+class _Group(TyperGroup):
+    """Prints a mistake of the user, or a path that cannot be written, as one line; with ``--debug`` the traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UserError, PermissionError, FileExistsError, NotADirectoryError) as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        try:
+            version = metadata.version("monai-ssl")
+        except metadata.PackageNotFoundError:  # a checkout on the path
+            from monai_ssl import __version__ as version
+        typer.echo(f"monai-ssl {version}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Learn from many 3D scans and few labels: the companion of monai_ssl's MONAI bundles."""
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="A Decathlon list or its folder; default: generated MRI-like volumes.")
+    ] = None,
+    labels: Annotated[int, typer.Option(help="Labelled scans that both methods may use.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the split, the volumes and the training.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: 300 generated, 1500 real.")] = None,
+    output: Annotated[Path, typer.Option(help="A new folder is made in it for every call.")] = Path("demo"),
+) -> None:
+    """Train with the same few labels without and with the unlabelled scans, and compare both on test scans."""
+    import time
+
+    from monai_ssl.study.demo import run_demo
+
+    settings = {} if steps is None else {"max_steps": steps}
+    folder = output / time.strftime("%Y%m%d-%H%M%S")
+    result = run_demo(folder, data=data, labels=labels, seed=seed, settings=settings, say=typer.echo)
+    rows = [
+        (m, f"{d:.4f}", result.folders[m] / "metrics.json", result.folders[m] / "overlay.png")
+        for m, d in result.dice.items()
+    ]
+    typer.echo("")
+    _print_table(("method", "mean Dice", "metrics", "pictures"), rows)
+    typer.echo(
+        f"Gain by the {result.counts['unlabeled']} unlabelled scans: {result.gain:+.4f} Dice "
+        f"({result.counts['test']} test scans, one seed: a single draw, no proof)."
+    )
+    typer.echo(f"Training curves: {folder}/*/progress.png. Everything took {result.seconds:.0f} s.")
+
+
+@app.command()
+def split(
+    data: Annotated[Path, typer.Option(help="A Decathlon list (JSON), or the folder of its dataset.json.")],
+    labels: Annotated[str, typer.Option(help="Labelled budget: a number of cases, a percentage (10%) or all.")],
+    output: Annotated[Path, typer.Option(help="The list to write.")],
+    validation: Annotated[int, typer.Option(help="Labelled cases for validation; 0 keeps the list's own.")] = 0,
+    test: Annotated[int, typer.Option(help="Labelled cases for the final test; 0 keeps the list's own.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed is another draw.")] = 0,
+    patient_regex: Annotated[
+        str | None, typer.Option(help="Finds the patient in a file name where the list names none; default: the name.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
+) -> None:
+    """Draw labelled, unlabelled, validation and test cases, by whole patients.
+
+    Fewer labels are a subset of more, and the test cases are the same for every budget.
+    """
+    from monai_ssl.data.datalist import PARTS, find_datalist
+    from monai_ssl.data.split import write_split
+
+    source = find_datalist(data, None)
+    choices = {"labels": labels, "validation": validation, "test": test, "seed": seed, "patient_regex": patient_regex}
+    made = write_split(source, output, overwrite=overwrite, **choices)["split"]
+    _print_table(("part", "cases", "patients"), [(p, made["counts"][p], made["patients"][p]) for p in PARTS])
+    for message in made["messages"]:
+        typer.echo(f"Note: {message}.")
+    typer.echo(f"Patients told apart by: {made['patient_rule']}.")
+    folder = source.parent.absolute()
+    if output.parent.absolute() != folder:
+        typer.echo(f"Wrote {output}; use it with --dataset_dir {folder} --datalist {output.absolute()}")
+    else:
+        typer.echo(f"Wrote {output}; use it with --datalist {output.absolute()}")
+
+
+@app.command()
+def bundles() -> None:
+    """List the bundles."""
+    from monai_ssl.utils.bundle_files import bundle_metadata, bundle_names, bundle_path
+
+    rows = []
+    for name in bundle_names():
+        info = bundle_metadata(name)
+        rows.append((name, info.get("version", ""), info.get("description", ""), bundle_path(name)))
+    _print_table(("name", "version", "description", "path"), rows)
+
+
+@app.command()
+def path(name: Annotated[str, typer.Argument(help="A bundle's name.")]) -> None:
+    """Print a bundle's folder and nothing else."""
+    from monai_ssl.utils.bundle_files import bundle_path
+
+    typer.echo(bundle_path(name))
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="A bundle's name.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder.")],
+    run: Annotated[
+        Path | None,
+        typer.Option("--from", help="A run's output_dir: its model and values go into the copy."),
+    ] = None,
+) -> None:
+    """Copy a bundle out, to change it or to serve it from MONAI Label."""
+    from monai_ssl.utils.bundle_files import copy_bundle
+
+    typer.echo(f"Wrote {copy_bundle(name, directory, run)}")
+
+
+def _print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 10_000  # nothing is wrapped on its way to a file or another program
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

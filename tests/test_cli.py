@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+import monai_ssl.utils.bundle_files as bundle_files
+from monai_ssl.cli import app
+
+IMPORTS = "import sys; sys.argv[0] = 'monai-ssl'\nfrom monai_ssl.cli import app\ntry: app()\nfinally: "
+IMPORTS += "sys.stderr.write('heavy: ' + ' '.join(m for m in ('monai', 'torch', 'numpy') if m in sys.modules))"
+
+
+def monai_ssl(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    cases = [{"image": f"case{i}.nii.gz", "label": f"label{i}.nii.gz"} for i in range(8)]
+    (folder / "dataset.json").write_text(json.dumps({"training": cases, "test": ["a.nii.gz"]}))
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_files, "__file__", str(tmp_path / "monai_ssl" / "utils" / "bundle_files.py"))
+    folder = tmp_path / "bundles" / "semi_segmentation"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "metadata.json").write_text('{"version": "1.2.3", "description": "with [brackets]"}')
+    (folder / "configs" / "inference.yaml").write_text("spacing: [1, 1, 1]  # mm\n")
+    return folder
+
+
+def test_split_writes_and_says_how_to_use_it(data, tmp_path):
+    output = tmp_path / "lists" / "split.json"
+    result = monai_ssl("split", "--data", data, "--labels", "50%", "--validation", 1, "--test", 2, "--output", output)
+    assert result.exit_code == 0
+    written = json.loads(output.read_text())
+    assert [len(written[part]) for part in ("training", "unlabeled", "validation", "test")] == [3, 2, 1, 2]
+    assert re.search(r"training +3 +3", result.stdout)
+    assert "Note: `test`: 1 entries of the list without a label left out." in result.stdout
+    assert f"use it with --dataset_dir {data} --datalist {output}" in result.stdout.replace("\n", " ")
+
+
+def test_split_beside_the_source_needs_no_dataset_dir(data):
+    result = monai_ssl("split", "--data", data / "dataset.json", "--labels", 2, "--output", data / "split.json")
+    assert result.exit_code == 0
+    assert "--dataset_dir" not in result.stdout
+
+
+def test_split_refuses_to_overwrite_until_told(data, tmp_path):
+    arguments = ("split", "--data", data, "--labels", 2, "--output", tmp_path / "split.json")
+    assert monai_ssl(*arguments).exit_code == 0
+    result = monai_ssl(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: {tmp_path}/split.json: `output` exists already: choose another name or pass --overwrite.\n"
+    )
+    assert monai_ssl(*arguments, "--seed", 3, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--labels", "many"), "`labels` must be a number of cases from 1"),
+        (("--labels", "-1"), "`labels` must be a number of cases from 1"),
+        (("--labels", "99"), "`labels` asks for 99 cases, but there are 8"),
+        (("--labels", "1", "--test", "-1"), "`test` must be a whole number of cases, 0 or more, got -1"),
+        (("--labels", "1", "--patient-regex", "("), "`patient_regex` must be a regular expression"),
+    ],
+)
+def test_mistakes_are_one_line_on_stderr(data, tmp_path, arguments, message):
+    result = monai_ssl("split", "--data", data, "--output", tmp_path / "split.json", *arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert re.fullmatch(r"Error: [^\n]*\n", result.stderr)
+    assert message in result.stderr
+    assert not (tmp_path / "split.json").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(data, tmp_path):
+    (tmp_path / "file").touch()
+    result = monai_ssl("split", "--data", data, "--labels", 1, "--output", tmp_path / "file" / "split.json")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: [^\n]*file[^\n]*\n", result.stderr)
+
+
+def test_debug_brings_the_traceback(data):
+    result = monai_ssl("--debug", "path", "nothing")
+    assert result.exit_code == 1
+    assert type(result.exception).__name__ == "UserError"
+    done = subprocess.run(
+        [sys.executable, "-m", "monai_ssl.cli", "--debug", "path", "x"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_usage_errors_exit_with_two():
+    assert monai_ssl("split").exit_code == 2
+    assert monai_ssl("no-such-command").exit_code == 2
+    assert monai_ssl("split", "--data", "x", "--labels", 1, "--output", "y", "--test", "two").exit_code == 2
+
+
+def test_version():
+    result = monai_ssl("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"monai-ssl \d+\.\d+\S*\n", result.stdout)
+
+
+def test_bundles_lists_them(bundle):
+    words = monai_ssl("bundles").stdout.split()
+    assert {"semi_segmentation", "1.2.3", "[brackets]"} <= set(words)
+
+
+def test_path_prints_the_path_alone(bundle):
+    assert monai_ssl("path", "semi_segmentation").stdout == f"{bundle}\n"
+    result = monai_ssl("path", "semi_segmentatoin")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the nearest is 'semi_segmentation'" in result.stderr
+
+
+def test_init_copies_and_bakes(bundle, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.pt").touch()
+    (run / "preprocessing.json").write_text('{"spacing": [2, 2, 2]}')
+    result = monai_ssl("init", "semi_segmentation", tmp_path / "mine", "--from", run)
+    assert result.exit_code == 0
+    assert (tmp_path / "mine" / "configs" / "inference.yaml").read_text() == "spacing: [2, 2, 2]  # mm\n"
+    result = monai_ssl("init", "semi_segmentation", tmp_path / "mine")
+    assert result.exit_code == 1
+    assert "must be new or empty" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("split", "--help"), ("--version",), ("bundles",), ("split",)])
+def test_nothing_heavy_is_imported(data, tmp_path, arguments):
+    if arguments == ("split",):
+        arguments = ("split", "--data", str(data), "--labels", "2", "--output", str(tmp_path / "split.json"))
+    done = subprocess.run([sys.executable, "-c", IMPORTS, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "heavy: "
+
+
+def test_help_answers_at_once():
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "monai_ssl.cli", "--help"], capture_output=True, text=True)
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0
+        assert "split" in done.stdout
+    assert min(times) < 2  # about 0.2 s on an idle machine; importing torch alone takes longer than this bound
