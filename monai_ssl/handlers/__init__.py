@@ -1,0 +1,26 @@
+"""ignite handlers: what evolves, guards, records and shows while an engine runs."""
+
+from monai_ssl.handlers.checkpoint import CheckpointWriter, ModelWriter, Resume
+from monai_ssl.handlers.guards import NonFiniteGuard
+from monai_ssl.handlers.pictures import Overlay
+from monai_ssl.handlers.progress_bar import StepProgressBar
+from monai_ssl.handlers.progress_picture import ProgressPicture
+from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
+from monai_ssl.handlers.scores import SegmentationReport
+from monai_ssl.handlers.step_log import StepLog
+from monai_ssl.handlers.teacher import TeacherUpdate
+
+__all__ = [
+    "CheckpointWriter",
+    "ModelWriter",
+    "NonFiniteGuard",
+    "Overlay",
+    "ProgressPicture",
+    "Resume",
+    "ScheduledLearningRate",
+    "ScheduledWeights",
+    "SegmentationReport",
+    "StepLog",
+    "StepProgressBar",
+    "TeacherUpdate",
+]

@@ -1,0 +1,162 @@
+"""The picture of a training: its losses, and the Dice on validation cases, over the steps."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import ignite.distributed as idist
+import numpy as np
+from ignite.engine import Engine, Events
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import atomic_write
+
+__all__ = ["ProgressPicture", "draw_progress"]
+
+# Okabe and Ito's colours, told apart with every common colour vision, those that read best on white first.
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, PALE = "#222222", "#8A8A8A"
+DOTS_PER_INCH = 150
+_NO_LOSSES = ("step", "lr", "seconds", "seconds_per_step", "validation_dice")
+
+
+class ProgressPicture:
+    """Draws ``progress.png`` from ``steps.csv`` at the end of the training, and now and then on the way.
+
+    Args:
+        steps: the table that :class:`monai_ssl.handlers.step_log.StepLog` writes; attach that one first.
+        path: the PNG file.
+        interval: seconds between two pictures, looked at after every epoch; drawing takes about one second.
+    """
+
+    def __init__(self, steps: str | os.PathLike[str], path: str | os.PathLike[str], interval: float = 60.0) -> None:
+        self.steps = Path(steps)
+        self.path = Path(path)
+        self.interval = interval
+        self._last = -math.inf
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw_if_due)
+        engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    def _draw_if_due(self, engine: Engine) -> None:
+        if time.monotonic() - self._last >= self.interval:
+            self._draw(engine)
+
+    def _draw(self, engine: Engine) -> None:
+        if idist.get_rank() == 0 and self.steps.is_file():
+            draw_progress(self.steps, self.path)
+        self._last = time.monotonic()
+
+
+def draw_progress(
+    steps_csv: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    validation: Sequence[tuple[int, float]] | None = None,
+) -> None:
+    """Draw the losses of ``steps.csv`` over the steps, and beside them the Dice on the validation cases, if any.
+
+    Raw values are pale, their exponential moving average over about a fiftieth of the run is strong. Weights, the
+    learning rate and the time are left out.
+
+    Args:
+        steps_csv: the table of :class:`monai_ssl.handlers.step_log.StepLog`; a cell may be empty.
+        path: the PNG file, replaced whole.
+        validation: pairs of step and mean Dice; by default the table's column ``validation_dice``.
+
+    Raises:
+        UserError: when the table cannot be read or has no column ``step``.
+    """
+    columns = _read_columns(Path(steps_csv))
+    if validation is None and "validation_dice" in columns:
+        pairs = zip(columns["step"], columns["validation_dice"], strict=True)
+        validation = [(int(step), float(dice)) for step, dice in pairs if np.isfinite(dice)]
+    size = (11.0 if validation else 7.5, 4.2)
+    figure = Figure(figsize=size, facecolor="white", dpi=DOTS_PER_INCH, layout="constrained")
+    panels = figure.subplots(1, 2, squeeze=False)[0] if validation else [figure.subplots()]
+    _draw_losses(panels[0], columns)
+    if validation:
+        _draw_validation(panels[1], sorted(validation))
+    # pyplot keeps a global list of figures and picks a display; a canvas of one's own does neither
+    canvas = FigureCanvasAgg(figure)
+    atomic_write(path, lambda stream: canvas.print_png(stream))
+
+
+def _read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            names = list(reader.fieldnames or [])
+            rows = list(reader)
+    except OSError as error:
+        raise UserError(f"{path}: the table of steps cannot be read ({error.strerror}).") from error
+    if "step" not in names:
+        raise UserError(f"{path}: the table of steps must have a column `step`, got {names}.")
+    columns = {name: np.array([_number(row[name]) for row in rows], dtype=np.float64) for name in names}
+    return {name: values[np.isfinite(columns["step"])] for name, values in columns.items()}
+
+
+def _number(cell: str | None) -> float:
+    # a row that a kill cut short ends in half a number and lacks its last cells
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _draw_losses(axes: Axes, columns: dict[str, NDArray[np.float64]]) -> None:
+    names = [name for name in columns if name not in _NO_LOSSES and not name.startswith("weight_")]
+    drawn = 0
+    for name in names:
+        known = np.isfinite(columns[name])
+        steps, values = columns["step"][known], columns[name][known]
+        if not len(values):
+            continue
+        colour = INK if name == "loss" else COLOURS[drawn % len(COLOURS)]
+        drawn += name != "loss"
+        axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.8)
+        label = "Total loss" if name == "loss" else name
+        axes.plot(steps, _smooth(values), color=colour, linewidth=2.2 if name == "loss" else 1.6, label=label)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=9)
+    else:
+        axes.text(0.5, 0.5, "no step yet", transform=axes.transAxes, ha="center", color=PALE)
+    _dress(axes, "Training loss")
+
+
+def _draw_validation(axes: Axes, validation: Sequence[tuple[int, float]]) -> None:
+    steps, scores = zip(*validation, strict=True)
+    axes.plot(steps, scores, color=COLOURS[2], marker="o", markersize=4.5, linewidth=1.8, clip_on=False)
+    axes.set_ylim(0, 1)
+    # the last value and not the best: the model that is reported is the last one
+    axes.annotate(f"{scores[-1]:.3f}", (steps[-1], scores[-1]), (0, 8), textcoords="offset points", ha="center")
+    _dress(axes, "Mean Dice on the validation cases")
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exponential moving average without the pull of a start value (Adam's correction)."""
+    keep = 1 - 1 / max(len(values) / 50, 1)
+    smooth, average, weight = np.empty_like(values), 0.0, 0.0
+    for index, value in enumerate(values):
+        average = keep * average + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
+        smooth[index] = average / weight
+    return smooth
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_xlabel("Optimiser step")
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.02)

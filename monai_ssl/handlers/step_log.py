@@ -1,0 +1,85 @@
+"""The run's numbers, step by step, as a table in a file."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+__all__ = ["StepLog"]
+
+
+class StepLog:
+    """Appends a row to ``steps.csv`` after every step.
+
+    Columns: ``step``, ``loss``, the unweighted terms, ``weight_<term>``, ``lr``, ``seconds`` (since the row before)
+    and ``validation_dice`` (empty but at steps with a validation). Floats are written with all digits, so that two
+    runs can be compared bit for bit. A resumed run first drops the rows after its checkpoint.
+
+    Args:
+        path: the file.
+        validator: the evaluator whose mean Dice belongs to the step at which it ran.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], validator: Engine | None = None) -> None:
+        self.path = Path(path)
+        self._stream: Any = None
+        self._columns: list[str] = []
+        self._dice: float | None = None
+        self._last = 0.0
+        if validator is not None:
+            validator.add_event_handler(Events.COMPLETED, self._remember)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+
+    def _remember(self, validator: Any) -> None:
+        self._dice = validator.state.metrics.get("dice")
+
+    def _open(self, engine: Any) -> None:
+        if self._stream is not None:
+            return
+        rows: list[dict[str, str]] = []
+        if engine.state.iteration > 0 and self.path.is_file():
+            with open(self.path, newline="") as stream:
+                rows = [row for row in csv.DictReader(stream) if _is_before(row, engine.state.iteration)]
+        self._stream = open(self.path, "w", newline="")  # noqa: SIM115  open until the run ends
+        self._last = time.perf_counter()
+        if rows:
+            self._start_table(list(rows[0]))
+            csv.DictWriter(self._stream, self._columns).writerows(rows)
+
+    def _start_table(self, columns: list[str]) -> None:
+        self._columns = columns
+        csv.writer(self._stream).writerow(columns)
+
+    def _write(self, engine: Any) -> None:
+        now = time.perf_counter()
+        output, weights = engine.state.output, engine.objective.weights
+        row: dict[str, Any] = {"step": engine.state.iteration, "loss": output["loss"].item()}
+        row |= {name: term.item() for name, term in output["terms"].items()}
+        row |= {f"weight_{name}": weights.get(name, 1.0) for name in output["terms"]}
+        row |= {"lr": engine.optimizer.param_groups[0]["lr"], "seconds": round(now - self._last, 6)}
+        row["validation_dice"] = "" if self._dice is None else self._dice
+        if not self._columns:
+            self._start_table(list(row))
+        csv.DictWriter(self._stream, self._columns, extrasaction="ignore").writerow(row)
+        self._stream.flush()
+        self._last, self._dice = now, None
+
+    def _close(self, engine: Any) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _is_before(row: dict[str, str], step: int) -> bool:
+    # a row that a kill cut short lacks its last column
+    return row["step"].isdigit() and int(row["step"]) <= step and None not in row.values()
