@@ -47,16 +47,16 @@ def _body_points(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     """Coordinates of every voxel in the body's own frame (-1 to 1, RAS), after pose and smooth deformation."""
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
     rotation = np.eye(3)
-    for axis, angle in enumerate(rng.uniform(-0.1, 0.1, 3)):
+    for axis, angle in enumerate(rng.uniform(-0.08, 0.08, 3)):
         a, b = (other for other in range(3) if other != axis)
         turn = np.eye(3)
         turn[a, a] = turn[b, b] = np.cos(angle)
         turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
         rotation = turn @ rotation
     matrix = rotation * rng.uniform(0.97, 1.1, 3)
-    points = np.einsum("ij,j...->i...", matrix, grid) + rng.uniform(-0.06, 0.06, 3)[:, None, None, None]
+    points = np.einsum("ij,j...->i...", matrix, grid) + rng.uniform(-0.05, 0.05, 3)[:, None, None, None]
     for axis in range(3):
-        points[axis] += 0.05 * smooth_field(rng, shape, 3) + 0.018 * smooth_field(rng, shape, 7)
+        points[axis] += 0.04 * smooth_field(rng, shape, 3) + 0.016 * smooth_field(rng, shape, 7)
     return np.asarray(points)
 
 
@@ -68,11 +68,11 @@ def _unit(rng: np.random.Generator, direction: Sequence[float], spread: float) -
 
 def _organs(rng: np.random.Generator, points: np.ndarray) -> list[np.ndarray]:
     """Radius fields of the lobe, the gland that leans on it, and the node that leans on the gland."""
-    centre = np.array([0.40, 0.08, 0.15]) + rng.uniform(-0.06, 0.06, 3)
-    radii = np.array([0.38, 0.48, 0.58]) * rng.uniform(0.85, 1.15, 3)
+    centre = np.array([0.40, 0.08, 0.15]) + rng.uniform(-0.05, 0.05, 3)
+    radii = np.array([0.38, 0.48, 0.58]) * rng.uniform(0.9, 1.15, 3)
     flank = _radius(points, centre + radii * [0.1, -0.35, -0.45], radii * [0.75, 0.8, 0.8])
     lobe = np.minimum(_radius(points, centre, radii), flank)
-    gland_radii = np.array([0.32, 0.29, 0.38]) * rng.uniform(0.85, 1.2, 3)
+    gland_radii = np.array([0.32, 0.29, 0.38]) * rng.uniform(0.9, 1.2, 3)
     direction = _unit(rng, (-0.9, 0.3, -0.35), 0.08)
     gland_centre = centre + direction * (radii + 0.55 * gland_radii)
     gland = _radius(points, gland_centre, gland_radii)

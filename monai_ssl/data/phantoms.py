@@ -26,8 +26,8 @@ PHANTOM_MODALITIES = ("MRI", "CT")
 _SMALLEST = 24  # voxels along an axis; below, the node comes down to a few voxels
 # Mean intensity of a tissue and how far it strays from case to case; the order is that of the tissue codes:
 #             air      fat     soft   bone   vessel  lobe   gland  node
-_MRI = ((0.02, 1.00, 0.40, 0.20, 0.10, 0.70, 0.60, 0.88), (0.0, 0.06, 0.04, 0.04, 0.04, 0.04, 0.04, 0.04))
-_CT = ((-1000.0, -100.0, 45.0, 380.0, 220.0, 120.0, 100.0, 165.0), (0.0, 8.0, 5.0, 60.0, 40.0, 12.0, 12.0, 12.0))
+_MRI = ((0.02, 1.00, 0.40, 0.20, 0.10, 0.70, 0.58, 0.88), (0.0, 0.06, 0.03, 0.03, 0.03, 0.03, 0.03, 0.04))
+_CT = ((-1000.0, -100.0, 45.0, 380.0, 220.0, 120.0, 100.0, 165.0), (0.0, 8.0, 5.0, 60.0, 40.0, 10.0, 10.0, 10.0))
 _ORIENTATIONS = ("RAS", "RAS", "LPS", "LAS")  # as likely as they are often here
 
 
@@ -137,9 +137,9 @@ def _mri(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
     image = (mean + spread * rng.uniform(-1, 1, len(mean)))[tissue]
     image *= 1 + 0.35 * gaussian_filter(rng.standard_normal(tissue.shape), 1.0)  # texture, about 5%
     image = gaussian_filter(image, rng.uniform(0.5, 0.75))  # partial volume
-    image **= rng.uniform(0.85, 1.18)  # contrast, as sequence parameters change it
+    image **= rng.uniform(0.9, 1.12)  # contrast, as sequence parameters change it
     image *= np.exp(rng.uniform(0.05, 0.15) * smooth_field(rng, tissue.shape, 1))  # coil sensitivity
-    level = rng.uniform(0.015, 0.035)
+    level = rng.uniform(0.01, 0.025)
     real, imaginary = level * rng.standard_normal((2, *tissue.shape))
     return np.asarray(np.hypot(image + real, imaginary) * 10 ** rng.uniform(0, 3.5))
 

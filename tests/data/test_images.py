@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monai_ssl.data.images import images_to_predict
+from monai_ssl.utils.errors import UserError
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_a_folders_scans_in_the_order_of_their_names(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "in", "b.nii.gz", "a.nii", "c.d.nii.gz", "notes.txt", "deeper/e.nii.gz", "f.nii.gz.tmp")
+    cases = images_to_predict(folder, tmp_path / "out")
+    assert cases == [{"image": str(folder / name)} for name in ("a.nii", "b.nii.gz", "c.d.nii.gz")]
+    assert not (tmp_path / "out").exists()
+
+
+def test_hidden_files_and_folders_are_no_scans(tmp_path: Path) -> None:
+    # the archives of the Medical Segmentation Decathlon carry a ._<name> beside every scan
+    folder = touch(tmp_path / "in", "a.nii.gz", "._a.nii.gz", ".b.nii", "c.nii/inner.txt")
+    assert images_to_predict(folder, tmp_path) == [{"image": str(folder / "a.nii.gz")}]
+
+
+def test_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "in/a.nii.gz", "in/b.nii.gz")
+    monkeypatch.chdir(tmp_path / "in")
+    assert images_to_predict("a.nii.gz", "out") == [{"image": str(tmp_path / "in/a.nii.gz")}]
+
+
+def test_a_prediction_that_is_there_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "in/a.nii.gz", "out/a_seg.nii.gz") / "in"
+    with pytest.raises(UserError, match=r"a_seg\.nii\.gz: is there already\. Give --overwrite true"):
+        images_to_predict(folder, tmp_path / "out")
+    assert len(images_to_predict(folder, tmp_path / "out", overwrite=True)) == 1
+    assert len(images_to_predict(folder, tmp_path / "out", postfix="pred")) == 1
+
+
+def test_two_scans_of_one_stem_are_refused(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "in", "a.nii", "a.nii.gz")
+    with pytest.raises(UserError, match=r"a\.nii\.gz: its prediction would overwrite that of a\.nii\. Rename one\."):
+        images_to_predict(folder, tmp_path / "out", overwrite=True)
+
+
+def test_what_is_no_scan_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt", "empty/readme")
+    with pytest.raises(UserError, match=r"image: give --image FILE"):
+        images_to_predict(None, tmp_path)
+    for name in ("notes.txt", "missing.nii.gz"):
+        with pytest.raises(UserError, match=rf"{name}: is neither a NIfTI file \(\.nii, \.nii\.gz\) nor a folder"):
+            images_to_predict(tmp_path / name, tmp_path)
+    with pytest.raises(UserError, match=r"empty: holds no NIfTI file"):
+        images_to_predict(tmp_path / "empty", tmp_path)

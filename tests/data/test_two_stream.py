@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import Dataset
+from monai.transforms import (
+    Compose,
+    Lambdad,
+    LoadImaged,
+    RandAffined,
+    RandGaussianNoised,
+    RandSpatialCropd,
+    RandSpatialCropSamplesd,
+)
+
+from monai_ssl.data.scans import ScanDataset
+from monai_ssl.data.two_stream import TwoStreamLoader
+from monai_ssl.utils.errors import UserError, find_user_error
+from tests.helpers import same
+
+
+def numbers(count: int) -> list[dict[str, Any]]:
+    return [{"image": index, "name": f"case {index}"} for index in range(count)]
+
+
+def to_volume(index: int) -> torch.Tensor:
+    return torch.full((1, 5, 5, 5), float(index)) + torch.arange(125.0).view(1, 5, 5, 5) / 1000
+
+
+def augmented() -> Compose:
+    return Compose(
+        [
+            Lambdad("image", to_volume),
+            RandSpatialCropd("image", (3, 3, 3), random_size=False),
+            RandGaussianNoised("image", prob=0.5, std=0.1),
+            RandAffined("image", prob=0.5, rotate_range=0.5, padding_mode="border"),
+        ]
+    )
+
+
+def loader(labeled: int = 5, unlabeled: int = 7, cached: bool = False, **arguments: Any) -> TwoStreamLoader:
+    def dataset(count: int) -> Dataset:
+        if cached:
+            return ScanDataset(numbers(count), augmented(), cache_rate=1.0)
+        return Dataset(numbers(count), augmented())
+
+    return TwoStreamLoader(dataset(labeled), dataset(unlabeled), **arguments)
+
+
+def take(source: TwoStreamLoader, count: int, start: int = 0) -> list[dict[str, Any]]:
+    source.start_at(start)
+    batches = list(itertools.islice(iter(source), count))
+    for batch in batches:
+        for stream in batch.values():
+            stream["image"] = stream["image"].as_tensor()  # the trace of applied transforms holds object ids
+    return batches
+
+
+def plain(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{s: {k: entries[k] for k in ("image", "name", "case")} for s, entries in b.items()} for b in batches]
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (2, 2), (5, 4), (8, 1)])
+def test_every_case_comes_once_in_every_pass(sizes: tuple[int, int]) -> None:
+    batches = take(loader(labeled_batch_size=sizes[0], unlabeled_batch_size=sizes[1]), 21)
+    for stream, size, count in (("labeled", sizes[0], 5), ("unlabeled", sizes[1], 7)):
+        assert all(len(batch[stream]["case"]) == size == len(batch[stream]["image"]) for batch in batches)
+        drawn = [case for batch in batches for case in batch[stream]["case"]]
+        passes = [drawn[start : start + count] for start in range(0, len(drawn) - count + 1, count)]
+        assert len(passes) >= 3
+        assert all(Counter(each) == Counter(map(str, range(count))) for each in passes)
+        assert len(set(map(tuple, passes))) > 1  # each in another order
+
+
+def test_a_case_is_augmented_anew_in_every_pass() -> None:
+    batches = take(loader(labeled=1, labeled_batch_size=1, unlabeled_batch_size=0), 12)
+    images = [batch["labeled"]["image"] for batch in batches]
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(images, 2))
+
+
+@pytest.fixture(scope="module")
+def reference() -> list[dict[str, Any]]:
+    return plain(take(loader(seed=3), 16))
+
+
+@pytest.mark.parametrize(("workers", "cached"), [(0, True), (2, False), (2, True)])
+def test_workers_and_cache_change_nothing(workers: int, cached: bool, reference: list[dict[str, Any]]) -> None:
+    assert same(plain(take(loader(seed=3, num_workers=workers, cached=cached), 16)), reference)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_starting_later_is_going_on(workers: int, reference: list[dict[str, Any]]) -> None:
+    source = loader(seed=3, num_workers=workers)
+    for start in torch.randint(1, 15, (4 if workers == 0 else 1,)).tolist():
+        assert same(plain(take(source, 16 - start, start)), reference[start:]), start
+
+
+def test_an_iterator_does_not_depend_on_the_one_before_or_on_other_draws(reference: list[dict[str, Any]]) -> None:
+    source = loader(seed=3)
+    torch.rand(5)
+    np.random.rand(5)
+    assert same(plain(take(source, 7)), reference[:7])
+    state = torch.get_rng_state()
+    assert same(plain(take(source, 16)), reference)
+    assert torch.equal(torch.get_rng_state(), state)  # and draws nothing that dropout would have drawn
+
+
+def test_another_seed_is_another_order_and_augmentation(reference: list[dict[str, Any]]) -> None:
+    other = plain(take(loader(seed=4), 16))
+    for stream in ("labeled", "unlabeled"):
+        orders = [[case for batch in each for case in batch[stream]["case"]] for each in (other, reference)]
+        assert orders[0] != orders[1]
+    single = [take(loader(1, 1, seed=seed), 1)[0]["labeled"]["image"] for seed in (3, 4)]
+    assert not torch.equal(*single)
+
+
+def test_equal_data_sets_are_drawn_apart() -> None:
+    batches = take(loader(6, 6), 12)
+    orders = [[case for batch in batches for case in batch[stream]["case"]] for stream in ("labeled", "unlabeled")]
+    assert orders[0] != orders[1]
+
+
+def test_a_stream_does_not_depend_on_the_other() -> None:
+    alone = take(loader(unlabeled_batch_size=0), 6)
+    both = take(loader(unlabeled=3, unlabeled_batch_size=4), 6)
+    assert all(list(batch) == ["labeled"] for batch in alone)
+    assert same([batch["labeled"]["image"] for batch in both], [batch["labeled"]["image"] for batch in alone])
+
+
+def test_patches_of_one_case_count_as_several() -> None:
+    transform = Compose(
+        [Lambdad("image", to_volume), RandSpatialCropSamplesd("image", (3, 3, 3), 2, random_size=False)]
+    )
+    source = TwoStreamLoader(Dataset(numbers(4), transform), labeled_batch_size=2, unlabeled_batch_size=0)
+    batch = next(iter(source))
+    assert batch["labeled"]["image"].shape == (4, 1, 3, 3, 3)
+    cases = batch["labeled"]["case"]
+    assert (cases[0], cases[2]) == (cases[1], cases[3])
+
+
+class Untouchable(Dataset):
+    """Fails at a touch."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was touched")
+
+    def __len__(self) -> int:
+        raise AssertionError("its length was asked for")
+
+    def __getitem__(self, index: int) -> Any:
+        raise AssertionError("it was read")
+
+
+def test_a_stream_of_size_zero_is_never_touched() -> None:
+    first = TwoStreamLoader(Dataset(numbers(3), augmented()), Untouchable(), 2, 0)
+    second = TwoStreamLoader(Untouchable(), Dataset(numbers(3), augmented()), 0, 2)
+    assert [list(next(iter(source))) for source in (first, second)] == [["labeled"], ["unlabeled"]]
+
+
+def test_a_stream_without_cases_is_refused() -> None:
+    with pytest.raises(UserError, match=r"there is no labeled case to train on\. .* labeled_batch_size to 0"):
+        loader(labeled=0)
+    for empty in (None, Dataset([], augmented())):
+        with pytest.raises(UserError, match=r"there is no unlabeled case .* set unlabeled_batch_size to 0"):
+            TwoStreamLoader(Dataset(numbers(3), augmented()), empty)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (-1, 2), (2, -1)])
+def test_impossible_batch_sizes_are_refused(sizes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"batch sizes must be 0 or more and not both 0, got \{'labeled': "):
+        loader(labeled_batch_size=sizes[0], unlabeled_batch_size=sizes[1])
+
+
+def scans(folder: Path, count: int = 3) -> list[dict[str, str]]:
+    for index in range(count):
+        volume = np.random.default_rng(index).random((6, 6, 6), dtype=np.float32)
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), folder / f"case_{index}.nii.gz")
+    return [{"image": str(folder / f"case_{index}.nii.gz")} for index in range(count)]
+
+
+LOADING = Compose(
+    [LoadImaged("image", ensure_channel_first=True), RandSpatialCropd("image", (4, 4, 4), random_size=False)]
+)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_cannot_be_read_is_named(damage: str, workers: int, tmp_path: Path) -> None:
+    cases = scans(tmp_path)
+    broken = tmp_path / "case_1.nii.gz"
+    whole = broken.read_bytes()
+    broken.write_bytes({"missing": b"", "cut": whole[: len(whole) // 2], "text": b"no scan\n" * 50}[damage])
+    if damage == "missing":
+        broken.unlink()
+    source = TwoStreamLoader(ScanDataset(cases, LOADING), None, 1, 0, num_workers=workers)
+    with pytest.raises(UserError) as caught:
+        list(itertools.islice(iter(source), 3))
+    said = str(find_user_error(caught.value))
+    assert said.startswith(f"{broken}: cannot be read and prepared (")
+    assert "\n" not in said
+
+
+def test_a_mistake_found_by_a_transform_is_told_as_it_is() -> None:
+    def refuse(value: Any) -> Any:
+        raise UserError("case 3: has no label.")
+
+    source = TwoStreamLoader(Dataset(numbers(1), Lambdad("image", refuse)), None, 1, 0)
+    with pytest.raises(RuntimeError, match="applying transform") as caught:
+        next(iter(source))
+    assert str(find_user_error(caught.value)) == "case 3: has no label."
+
+
+def test_metadata_and_labels_of_real_files_survive(tmp_path: Path) -> None:
+    cases = [{**case, "label": case["image"]} for case in scans(tmp_path)]
+    crop = RandSpatialCropd(["image", "label"], (4, 4, 4), random_size=False)
+    transform = Compose([LoadImaged(["image", "label"], ensure_channel_first=True), crop])
+    batch = next(iter(TwoStreamLoader(Dataset(cases, transform), labeled_batch_size=2, unlabeled_batch_size=0)))
+    assert torch.equal(batch["labeled"]["image"].as_tensor(), batch["labeled"]["label"].as_tensor())
+    assert batch["labeled"]["image"].shape == (2, 1, 4, 4, 4)
+    assert all(case in {c["image"] for c in cases} for case in batch["labeled"]["case"])
+
+
+def test_the_order_is_the_same_in_another_process() -> None:
+    code = (
+        "import itertools, sys; from monai.data import Dataset; from monai_ssl.data.two_stream import TwoStreamLoader;"
+        "d = Dataset([{'image': i} for i in range(9)]); s = TwoStreamLoader(d, None, 3, 0, seed=5);"
+        "sys.stdout.write(' '.join(c for b in itertools.islice(s, 6) for c in b['labeled']['case']))"
+    )
+    other = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    here = TwoStreamLoader(Dataset([{"image": index} for index in range(9)]), None, 3, 0, seed=5)
+    assert other.stdout.split() == [case for batch in itertools.islice(here, 6) for case in batch["labeled"]["case"]]
