@@ -9,13 +9,16 @@ from monai_ssl.data.datalist import check_leaks, class_names, load_cases
 from monai_ssl.data.images import images_to_predict
 
 if TYPE_CHECKING:
+    from monai_ssl.data.scans import ScanDataset
     from monai_ssl.data.two_stream import TwoStreamLoader
 
-__all__ = ["TwoStreamLoader", "check_leaks", "class_names", "images_to_predict", "load_cases"]
+__all__ = ["ScanDataset", "TwoStreamLoader", "check_leaks", "class_names", "images_to_predict", "load_cases"]
+
+_HEAVY = {"ScanDataset": "monai_ssl.data.scans", "TwoStreamLoader": "monai_ssl.data.two_stream"}
 
 
 def __getattr__(name: str) -> Any:
-    # torch comes in only with the loader, so that `monai-ssl split` answers at once
-    if name == "TwoStreamLoader":
-        return importlib.import_module("monai_ssl.data.two_stream").TwoStreamLoader
+    # MONAI comes in only with what reads scans, so that `monai-ssl split` answers at once
+    if name in _HEAVY:
+        return getattr(importlib.import_module(_HEAVY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -89,7 +89,11 @@ def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_cases(
-    datalist: str | os.PathLike[str] | None, part: str, dataset_dir: str | os.PathLike[str] | None = None
+    datalist: str | os.PathLike[str] | None,
+    part: str,
+    dataset_dir: str | os.PathLike[str] | None = None,
+    *,
+    required: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the cases of one part with absolute paths.
 
@@ -101,9 +105,11 @@ def load_cases(
         datalist: as in :func:`find_datalist`.
         part: one of ``training``, ``unlabeled``, ``validation``, ``test``. An absent part is empty.
         dataset_dir: folder that the list's paths are relative to; if None, the list's own folder.
+        required: whether a part without any case is an error.
 
     Raises:
-        UserError: if ``part`` is unknown, a case of a labelled part has no label, or files are missing.
+        UserError: if ``part`` is unknown, a case of a labelled part has no label, files are missing, or a required part
+            is empty.
     """
     if part not in PARTS:
         raise UserError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}.")
@@ -120,6 +126,8 @@ def load_cases(
                 "or move the case to `unlabeled`."
             )
         cases.append(entry)
+    if required and not cases:
+        raise UserError(f"{path}: has no case in `{part}`. Add cases to that part, or name another part.")
     _check_exist(path, part, [case[key] for case in cases for key in paths], base)
     return [{**case, **{key: _absolute(case[key], base) for key in paths}} for case in cases]
 

@@ -27,13 +27,18 @@ def images_to_predict(
         overwrite: whether predictions that are there already may be replaced.
 
     Raises:
-        UserError: when there is no NIfTI file, two of one stem, or a prediction that is there already.
+        UserError: when there is no NIfTI file, two of one stem, a prediction that is there already, or the predictions
+            would lie among the scans.
     """
     if image is None:
         raise UserError("image: give --image FILE.nii.gz or --image FOLDER of NIfTI files.")
     path = Path(image)
+    if path.is_dir() and path.resolve() == Path(output_dir).resolve():
+        raise UserError(f"{path}: predictions would lie among the scans. Choose another --output_dir.")
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.name.endswith(_ENDINGS))
+        # macOS archives carry a hidden ._<name> beside every file
+        found = (file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        files = sorted(file for file in found if file.name.endswith(_ENDINGS))
     elif path.is_file() and path.name.endswith(_ENDINGS):
         files = [path]
     else:

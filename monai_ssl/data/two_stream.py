@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,8 @@ from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.seeding import derive_seed
 
 __all__ = ["TwoStreamLoader"]
+
+logger = logging.getLogger(__name__)
 
 # (stream, epoch of that stream, index of the case)
 Draw = tuple[str, int, int]
@@ -56,9 +59,11 @@ class TwoStreamLoader:
             raise ValueError(f"batch sizes must be 0 or more and not both 0, got {sizes}.")
         datasets = {"labeled": labeled, "unlabeled": unlabeled}
         for name, size in sizes.items():
-            if size > 0 and not len(datasets[name] or ()):  # type: ignore[arg-type]
+            count = len(datasets[name] or ()) if size else 0  # type: ignore[arg-type]
+            if size and not count:
                 remedy = f"Add cases to that part of the data list, or set {name}_batch_size to 0."
                 raise UserError(f"there is no {name} case to train on. {remedy}")
+            logger.info(f"{name} stream: {count} cases, {size} a step" if size else f"no {name} stream")
         self.sizes = {name: size for name, size in sizes.items() if size > 0}
         self.dataset = _SeededStreams({name: datasets[name] for name in self.sizes}, seed)
         self.num_workers = num_workers
@@ -121,20 +126,9 @@ class _SeededStreams(Dataset):
         name = str(dataset.data[index].get("image"))
         if isinstance(transform := getattr(dataset, "transform", None), Randomizable):
             transform.set_random_state(seed=derive_seed(self.seed, stream, epoch, index, bits=32))
-        try:
-            items = dataset[index]
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"{name}: cannot be read and prepared ({_innermost(error)}).") from error
+        items = dataset[index]
         items = items if isinstance(items, list) else [items]
         return stream, [{**item, "case": name} for item in items]
-
-
-def _innermost(error: BaseException) -> str:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _collate(items: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, dict[str, Any]]:

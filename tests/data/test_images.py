@@ -57,3 +57,9 @@ def test_what_is_no_scan_is_refused(tmp_path: Path) -> None:
             images_to_predict(tmp_path / name, tmp_path)
     with pytest.raises(UserError, match=r"empty: holds no NIfTI file"):
         images_to_predict(tmp_path / "empty", tmp_path)
+
+
+def test_predictions_do_not_lie_among_the_scans(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").touch()
+    with pytest.raises(UserError, match="would lie among the scans"):
+        images_to_predict(tmp_path, tmp_path / "." / "", overwrite=True)

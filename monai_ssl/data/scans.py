@@ -1,0 +1,60 @@
+"""MONAI's cached data set, whose errors name the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from monai.data import CacheDataset
+
+from monai_ssl.utils.errors import UserError
+
+__all__ = ["ScanDataset"]
+
+
+class ScanDataset(CacheDataset):
+    """Scans read and transformed one by one, a share of them kept in memory up to their first random transform.
+
+    Args:
+        data: cases, ``{"image": path, ..}``.
+        transform: a ``Compose``.
+        cache_rate: share of the cases that is kept in memory, in [0, 1].
+
+    Raises:
+        UserError: when ``cache_rate`` is out of range, or a scan cannot be read and transformed, naming its files.
+    """
+
+    def __init__(
+        self, data: Sequence[Mapping[str, Any]], transform: Callable[..., Any], cache_rate: float = 0.0
+    ) -> None:
+        if not 0.0 <= cache_rate <= 1.0:
+            raise UserError(f"cache_rate must be in 0 to 1, got {cache_rate}.")
+        super().__init__(data=data, transform=transform, cache_rate=cache_rate, num_workers=1, progress=False)
+
+    def _load_cache_item(self, idx: int) -> Any:
+        with _errors_name(self.data[idx]):
+            return super()._load_cache_item(idx)
+
+    def _transform(self, index: int) -> Any:
+        with _errors_name(self.data[index]):
+            return super()._transform(index)
+
+
+@contextmanager
+def _errors_name(case: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        files = " with ".join(str(case[key]) for key in ("image", "label") if key in case)
+        raise UserError(
+            f"{files}: cannot be read and prepared ({_innermost(error)}). Repair the file or leave the case out."
+        ) from error
+
+
+def _innermost(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return " ".join(f"{type(error).__name__}: {error}".split())

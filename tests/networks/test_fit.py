@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.nets import UNet
+from torch import nn
+
+from monai_ssl.networks.fit import check_patch_size
+from monai_ssl.utils.errors import UserError
+
+
+def unet(out_channels: int = 3) -> nn.Module:
+    return UNet(3, 1, out_channels, (4, 8, 16), (2, 2), norm="BATCH")
+
+
+def test_a_patch_that_fits_leaves_the_network_as_it_was() -> None:
+    network = unet().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    random_state = torch.get_rng_state()
+    check_patch_size(network, [8, 12, 16], in_channels=1, out_channels=3)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_a_patch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(UserError, match=r"patch_size \[8, 9, 16\] does not go through .*multiples of 8"):
+        check_patch_size(unet(), [8, 9, 16], in_channels=1, out_channels=3)
+
+
+def test_other_channels_are_refused() -> None:
+    with pytest.raises(UserError, match="does not go through"):
+        check_patch_size(unet(), [8, 8, 8], in_channels=2, out_channels=3)
+
+
+def test_an_answer_of_another_shape_is_refused() -> None:
+    with pytest.raises(UserError, match=r"logits \(1, 3, 8, 8, 8\), got \(1, 2, 8, 8, 8\)"):
+        check_patch_size(unet(2), [8, 8, 8], in_channels=1, out_channels=3)
+
+
+def test_several_outputs_are_refused() -> None:
+    class Several(nn.Conv3d):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:  # type: ignore[override]
+            return [super().forward(x)] * 2
+
+    with pytest.raises(UserError, match="got list"):
+        check_patch_size(Several(1, 3, 1), [8, 8, 8], in_channels=1, out_channels=3)
