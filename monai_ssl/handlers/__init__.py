@@ -9,6 +9,7 @@ from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
 from monai_ssl.handlers.scores import SegmentationReport
 from monai_ssl.handlers.step_log import StepLog
 from monai_ssl.handlers.teacher import TeacherUpdate
+from monai_ssl.handlers.validation import StepValidation
 
 __all__ = [
     "CheckpointWriter",
@@ -22,5 +23,6 @@ __all__ = [
     "SegmentationReport",
     "StepLog",
     "StepProgressBar",
+    "StepValidation",
     "TeacherUpdate",
 ]

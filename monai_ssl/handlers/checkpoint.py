@@ -53,7 +53,8 @@ class Resume:
         engine.objective.load_state_dict(state["objective"])
         engine.objective.weights.update(state["weights"])
         engine.optimizer.load_state_dict(state["optimizer"])
-        engine.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where nothing was scaled, as on a CPU
+            engine.scaler.load_state_dict(state["scaler"])
         engine.load_state_dict({name: state[name] for name in ("iteration", "max_epochs", "epoch_length")})
         engine.data_loader.start_at(engine.state.iteration)
         logger.info(f"resumed {self.path} after step {engine.state.iteration} of {engine.total_steps}")
@@ -122,6 +123,7 @@ class ModelWriter:
     def _save(self, engine: Any) -> None:
         for path in self.paths:
             save_torch(engine.objective.deployed.state_dict(), path)
+            logger.info(f"wrote {path} after step {engine.state.iteration}")
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:

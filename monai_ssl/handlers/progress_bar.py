@@ -47,10 +47,10 @@ class StepProgressBar:
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
         )
         self._task = self._progress.add_task("", total=engine.total_steps, completed=engine.state.iteration, numbers="")
-        self._progress.start()
+        if self.console.is_terminal:
+            self._progress.start()
 
     def _advance(self, engine: Any) -> None:
         step = engine.state.iteration
@@ -70,7 +70,7 @@ class StepProgressBar:
             )
 
     def _stop(self, engine: Any) -> None:
-        if self._progress is not None:
+        if self._progress is not None and self.console.is_terminal:
             self._progress.stop()
 
     def _fail(self, engine: Any, error: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -21,6 +22,8 @@ from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import write_json
 
 __all__ = ["SegmentationReport"]
+
+logger = logging.getLogger(__name__)
 
 
 class CaseDrawer(Protocol):
@@ -118,6 +121,8 @@ class SegmentationReport:
         engine.state.segmentation_summary = summary
         if idist.get_rank() != 0:
             return
+        scored = "no class in any case" if dice is None else f"mean Dice {dice:.4f}"
+        logger.info(f"{self.part}: {scored} over {len(cases)} cases")
         if callable(self.output):
             self.output(summary)
         else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+
+from monai_ssl.utils.files import atomic_write
 
 __all__ = ["StepLog"]
 
@@ -27,7 +30,7 @@ class StepLog:
 
     def __init__(self, path: str | os.PathLike[str], validator: Engine | None = None) -> None:
         self.path = Path(path)
-        self._stream: Any = None
+        self._started = False
         self._columns: list[str] = []
         self._dice: float | None = None
         self._last = 0.0
@@ -36,29 +39,26 @@ class StepLog:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._open)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-        engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _remember(self, validator: Any) -> None:
         self._dice = validator.state.metrics.get("dice")
 
-    def _open(self, engine: Any) -> None:
-        if self._stream is not None:
+    def _start(self, engine: Any) -> None:
+        if self._started:
             return
+        self._started, self._last = True, time.perf_counter()
         rows: list[dict[str, str]] = []
         if engine.state.iteration > 0 and self.path.is_file():
             with open(self.path, newline="") as stream:
                 rows = [row for row in csv.DictReader(stream) if _is_before(row, engine.state.iteration)]
-        self._stream = open(self.path, "w", newline="")  # noqa: SIM115  open until the run ends
-        self._last = time.perf_counter()
+        self._columns = list(rows[0]) if rows else []
+        table = io.StringIO(newline="")
         if rows:
-            self._start_table(list(rows[0]))
-            csv.DictWriter(self._stream, self._columns).writerows(rows)
-
-    def _start_table(self, columns: list[str]) -> None:
-        self._columns = columns
-        csv.writer(self._stream).writerow(columns)
+            csv.writer(table).writerows([self._columns, *(row.values() for row in rows)])
+        # whole or not at all: a kill must not take the rows of the steps before
+        atomic_write(self.path, lambda stream: stream.write(table.getvalue().encode()))
 
     def _write(self, engine: Any) -> None:
         now = time.perf_counter()
@@ -68,16 +68,12 @@ class StepLog:
         row |= {f"weight_{name}": weights.get(name, 1.0) for name in output["terms"]}
         row |= {"lr": engine.optimizer.param_groups[0]["lr"], "seconds": round(now - self._last, 6)}
         row["validation_dice"] = "" if self._dice is None else self._dice
-        if not self._columns:
-            self._start_table(list(row))
-        csv.DictWriter(self._stream, self._columns, extrasaction="ignore").writerow(row)
-        self._stream.flush()
+        with open(self.path, "a", newline="") as stream:
+            if not self._columns:
+                self._columns = list(row)
+                csv.writer(stream).writerow(self._columns)
+            csv.DictWriter(stream, self._columns, extrasaction="ignore").writerow(row)
         self._last, self._dice = now, None
-
-    def _close(self, engine: Any) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
 
 
 def _is_before(row: dict[str, str], step: int) -> bool:

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+
+from monai_ssl.engines.trainer import SSLTrainer
+from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
+from monai_ssl.objectives.base import Batch, Objective
+from monai_ssl.utils.schedules import polynomial_decay, ramp_up
+
+
+class Toy(Objective):
+    """Two terms, and a record of what became of the teacher."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(2, 1), {"second": 0.5})
+        self.calls: list[Any] = []
+        self.scale = 1.0
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.network(batch["labeled"]["image"])
+        return {"first": self.scale * (logits**2).mean(), "second": logits.abs().mean()}
+
+    def reset_teacher(self) -> None:
+        self.calls.append("reset")
+
+    def update_teacher(self, step: int) -> None:
+        self.calls.append(step)
+
+
+BATCH = {"labeled": {"image": torch.ones(2, 2), "case": ["a.nii", "b.nii"]}, "unlabeled": {"case": ["c.nii"]}}
+
+
+def trainer(*handlers: Any, **arguments: Any) -> SSLTrainer:
+    objective = Toy()
+    settings: dict[str, Any] = {"max_epochs": 2, "epoch_length": 3} | arguments
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
+    return SSLTrainer(
+        "cpu", data_loader=[BATCH] * 6, objective=objective, optimizer=optimizer, handlers=handlers, **settings
+    )
+
+
+def test_weights_are_set_before_every_step_and_others_stay() -> None:
+    handler = ScheduledWeights({"first": lambda step: ramp_up(step, length=4, maximum=2.0)})
+    engine, seen = trainer(handler), []
+    engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, lambda e: seen.append(dict(e.objective.weights)))
+    engine.run()
+    assert seen == [{"first": ramp_up(step, length=4, maximum=2.0), "second": 0.5} for step in range(6)]
+    output = engine.state.output
+    by_hand = 2 * output["terms"]["first"] + 0.5 * output["terms"]["second"]
+    assert output["loss"].item() == pytest.approx(by_hand.item())
+
+
+def test_without_schedules_nothing_happens() -> None:
+    for handler in (ScheduledWeights(), ScheduledWeights({})):
+        engine = trainer(handler)
+        engine.run()
+        assert engine.objective.weights == {"second": 0.5}
+
+
+def rates(engine: SSLTrainer) -> list[list[float]]:
+    seen: list[list[float]] = []
+    engine.add_event_handler(
+        IterationEvents.FORWARD_COMPLETED, lambda e: seen.append([group["lr"] for group in e.optimizer.param_groups])
+    )
+    engine.run()
+    return seen
+
+
+def test_every_groups_own_rate_is_multiplied() -> None:
+    schedule = lambda step: polynomial_decay(step, total=6, warmup=2)  # noqa: E731
+    engine = trainer(ScheduledLearningRate(schedule))
+    engine.optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.01})
+    assert rates(engine) == [[0.1 * schedule(step), 0.01 * schedule(step)] for step in range(6)]
+
+
+def test_the_rate_goes_on_from_a_loaded_optimiser() -> None:
+    schedule = lambda step: 1 / (step + 1)  # noqa: E731
+    first = trainer(ScheduledLearningRate(schedule), max_epochs=1, total_steps=6)
+    whole = rates(trainer(ScheduledLearningRate(schedule)))
+    rates(first)
+    second = trainer(ScheduledLearningRate(schedule))
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict({"iteration": 3, "max_epochs": 2, "epoch_length": 3})
+    assert rates(second) == whole[3:]
