@@ -90,7 +90,12 @@ class SSLTrainer(Trainer):
         self.logger.addFilter(lambda record: record.levelno < logging.ERROR)
 
     def run(self) -> None:
-        """Run until ``max_epochs``; a second call, or a state loaded by a handler, goes on from where it is."""
+        """Run until ``max_epochs``; after a stop a second call, or a state that a handler loads, goes on from there."""
+        # ignite counts an epoch that was stopped in the middle as done
+        self.should_terminate = False
+        self.state.epoch = self.state.iteration // max(self.state.epoch_length, 1)
+        if hasattr(self.data_loader, "start_at"):
+            self.data_loader.start_at(self.state.iteration)
         Workflow.run(self)  # not Trainer.run, which would replace the scaler and forget its state
 
     def _iteration(self, engine: Engine, batchdata: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def softmax_consistency(input: Tensor, target: Tensor, mask: Tensor | None = Non
     if mask.shape != (input.shape[0], 1, *input.shape[2:]):
         raise ValueError(f"`mask` must be (B, 1, ...) beside input {tuple(input.shape)}, got {tuple(mask.shape)}.")
     weight = mask.float()
-    return (weight * squared).sum() / (input.shape[1] * weight.sum()).clamp_min(1.0)
+    return (weight * squared).sum() / (input.shape[1] * weight.sum()).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 class SoftmaxConsistencyLoss(_Loss):

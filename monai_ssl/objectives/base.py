@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from monai_ssl.utils.errors import UserError
+
 __all__ = ["Batch", "Objective"]
 
 Batch = Mapping[str, Mapping[str, Tensor]]
@@ -46,6 +48,17 @@ class Objective(nn.Module):
             batch: ``{"labeled": {"image", "label"}, "unlabeled": {"image"}}``; a stream that is not loaded is absent.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def stream(batch: Batch, name: str) -> Mapping[str, Tensor]:
+        """A stream that the method cannot do without.
+
+        Raises:
+            UserError: when the batch has none.
+        """
+        if name not in batch:
+            raise UserError(f"this method needs {name} cases: set {name}_batch_size to 1 or more.")
+        return batch[name]
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of the terms: what is differentiated."""

@@ -64,11 +64,12 @@ class MeanTeacher(Objective):
         weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(network, weights)
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"`decay` must be in [0, 1), got {decay}.")
         if noise < 0:
             raise ValueError(f"`noise` must be 0 or more, got {noise}.")
         if uncertainty_samples < 0:
             raise ValueError(f"`uncertainty_samples` must be 0 or more, got {uncertainty_samples}.")
-        ema_decay(0, maximum=decay)
         self.loss = loss
         self.decay = decay
         self.noise = noise
@@ -88,7 +89,7 @@ class MeanTeacher(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``supervised`` and, where there are unlabelled images, ``consistency``."""
-        labeled = batch["labeled"]
+        labeled = self.stream(batch, "labeled")
         if "unlabeled" not in batch:
             return {"supervised": self.loss(self.network(labeled["image"]), labeled["label"])}
         count, unlabeled = labeled["image"].shape[0], batch["unlabeled"]["image"]

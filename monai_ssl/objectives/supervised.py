@@ -35,5 +35,5 @@ class Supervised(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The term ``supervised``."""
-        labeled = batch["labeled"]
+        labeled = self.stream(batch, "labeled")
         return {"supervised": self.loss(self.network(labeled["image"]), labeled["label"])}
