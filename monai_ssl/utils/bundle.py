@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
@@ -47,7 +48,9 @@ def as_bool(value: Any) -> bool:
     raise UserError(f"a switch must be true or false, got {value!r}.")
 
 
-def prepare(debug: Any = False, weights: str | os.PathLike[str] | None = None) -> None:
+def prepare(
+    debug: Any = False, weights: str | os.PathLike[str] | None = None, device: Any = "cpu", **choices: Iterable[Any]
+) -> None:
     """First line of every bundle's ``initialize``.
 
     Refuses settings that the config files do not have, prints our errors as one line, and, where weights are given,
@@ -56,17 +59,22 @@ def prepare(debug: Any = False, weights: str | os.PathLike[str] | None = None) -
     Args:
         debug: true keeps tracebacks.
         weights: the ``model.pt`` that this workflow uses, if it uses one.
+        device: must exist on this machine.
+        choices: by setting, its possible values.
 
     Raises:
-        SystemExit: for an unknown setting, with the nearest known one.
-        UserError: when a setting contradicts what the weights were trained with.
+        SystemExit: with one line: for an unknown setting, with the nearest known one; for a value that is no choice;
+            for a setting that contradicts what the weights were trained with; for a device that is not there.
     """
     if not as_bool(debug):
         show_user_errors_as_one_line()
     try:
         _refuse_unknown_settings()
+        _check_device(device)
         if weights is not None:
             _use_trained_values(Path(weights))
+        for name, allowed in choices.items():
+            _check_choice(name, list(allowed))
     except UserError as error:
         raise SystemExit(f"Error: {error}") from None
 
@@ -80,9 +88,12 @@ def epochs(max_steps: int, epoch_length: int) -> int:
     """How many epochs of ``epoch_length`` optimiser steps make ``max_steps``.
 
     Raises:
-        UserError: when ``max_steps`` is no multiple, with both neighbours.
+        UserError: when one is below 1, or ``max_steps`` is no multiple, with both neighbours.
     """
-    count, rest = divmod(int(max_steps), int(epoch_length))
+    max_steps, epoch_length = int(max_steps), int(epoch_length)
+    if min(max_steps, epoch_length) < 1:
+        raise UserError(f"max_steps and epoch_length must be 1 or more, got {max_steps} and {epoch_length}.")
+    count, rest = divmod(max_steps, epoch_length)
     if count < 1 or rest:
         below, above = count * epoch_length, (count + 1) * epoch_length
         choices = f"{below} or {above}" if below else f"{above}"
@@ -94,7 +105,8 @@ def overrides() -> dict[str, Any]:
     """The settings given beside the config files: ``--key value``, or MONAI Label's."""
     frame = _frame(lambda f: f.f_code.co_name == "create_workflow")
     known = inspect.signature(ConfigWorkflow.__init__).parameters
-    given: dict[str, Any] = dict(frame.f_locals.get("kwargs", {})) if frame else {}
+    # _args holds those of a file of arguments, too
+    given: dict[str, Any] = dict(frame.f_locals.get("_args", {})) if frame else {}
     if isinstance(given.get("override"), dict):
         given |= given.pop("override")
     return {name.replace("#", "::"): value for name, value in given.items() if name not in known and value is not None}
@@ -148,6 +160,22 @@ def _refuse_unknown_settings() -> None:
             raise UserError(f"unknown setting {top!r}{hint}")
 
 
+def _check_device(device: Any) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"device {device} is not there ({reason}). Leave out --device, or give --device cpu."
+        ) from error
+
+
+def _check_choice(name: str, allowed: list[Any]) -> None:
+    value = plain_values(name)[name]
+    if value not in allowed:
+        raise UserError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}.")
+
+
 def _use_trained_values(weights: Path) -> None:
     if not weights.is_file():
         raise UserError(f"{weights}: there are no weights here. Train first, or give --weights RUN/model.pt.")
@@ -158,13 +186,25 @@ def _use_trained_values(weights: Path) -> None:
         trained = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: is not valid JSON ({error}). Restore it from the training run.") from error
-    given, parser = overrides(), _workflow().parser
+    for name, given in overrides().items():
+        top, *inner = name.split("::")
+        if top in trained:
+            asked, value = json.loads(json.dumps(given, default=str)), _entry(trained[top], inner)
+            if asked != value:
+                raise UserError(f"{name} {asked} contradicts {path}, which says {value}. Leave the setting out.")
+    parser = _workflow().parser
     for name, value in trained.items():
-        asked = json.loads(json.dumps(given.get(name, value), default=str))
-        if asked != value:
-            raise UserError(f"{name} {asked} contradicts {path}, which says {value}. Leave the setting out.")
         parser[name] = value
     parser.parse(reset=True)
+
+
+def _entry(value: Any, names: Iterable[str]) -> Any:
+    for name in names:
+        try:
+            value = value[int(name)] if isinstance(value, list) else value[name]
+        except (LookupError, TypeError, ValueError):
+            return None
+    return value
 
 
 def _workflow() -> ConfigWorkflow:

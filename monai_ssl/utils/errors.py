@@ -47,7 +47,7 @@ def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackT
 
 def _without_worker_traceback(message: str) -> str:
     # a loader's worker process hands its exception over as text that ends with the message
-    marker = f"{UserError.__name__}: "
+    marker = f"{UserError.__module__}.{UserError.__qualname__}: "
     if message.startswith(f"Caught {UserError.__name__} in"):
         message = message.rsplit(marker, 1)[-1]
     return " ".join(message.split())

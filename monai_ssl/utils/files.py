@@ -70,6 +70,7 @@ class FolderLock:
 
     Raises:
         UserError: when another process holds the folder.
+        OSError: when the file system refuses the file or has no locks.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -77,11 +78,13 @@ class FolderLock:
         self._stream = open(self.path, "a")  # noqa: SIM115  the lock lives as long as the open file
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._stream.close()
             raise UserError(
                 f"{self.path.parent}: another run is writing here. Wait for it, or choose another output_dir."
             ) from error
+        # a loader's worker that outlives a killed run would hold its folder
+        os.register_at_fork(after_in_child=self._stream.close)
 
     def release(self) -> None:
         """Give the folder back before the process ends."""

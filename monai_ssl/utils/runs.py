@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = ("monai-ssl", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
 # held until the process ends
-_locks: list[FolderLock] = []
+_locks: dict[Path, FolderLock] = {}
 
 
 def run_folder(output_dir: str | os.PathLike[str]) -> str:
@@ -65,6 +65,8 @@ def open_run(
     if resume and not (folder / RunFiles.RESUME).is_file():
         raise UserError(f"{folder}: there is no {RunFiles.RESUME} to resume. Leave out --resume true to start a run.")
     _hold(folder)
+    for stale in folder.glob(".*.tmp"):  # of a run that was killed while it wrote
+        stale.unlink(missing_ok=True)
     if overwrite:
         _remove_run(folder)
     elif not resume and any((folder / name).exists() for name in (RunFiles.RESUME, RunFiles.MODEL)):
@@ -99,7 +101,8 @@ def open_results(output_dir: str | os.PathLike[str], overwrite: Any) -> None:
 def _hold(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _locks.append(FolderLock(folder))
+        if folder.resolve() not in _locks:  # this process may open its own folder again
+            _locks[folder.resolve()] = FolderLock(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}). Choose another output_dir.") from error
 
@@ -113,10 +116,18 @@ def _remove_run(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+class _RunLog(logging.FileHandler):
+    """``log.txt`` of the run that this process is at."""
+
+
 def _log_to(path: Path) -> None:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _RunLog)]:
+        root.removeHandler(handler)
+        handler.close()
+    log = _RunLog(path)
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(log)
 
 
 def _manifest(fingerprint: Mapping[str, Any]) -> dict[str, Any]:

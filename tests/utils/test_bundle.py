@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from monai.bundle import create_workflow
+
+from monai_ssl.utils import bundle
+from monai_ssl.utils.bundle import as_bool, epochs, fingerprint, inside_monai_label, plain_values
+from monai_ssl.utils.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
+
+CONFIG: dict[str, Any] = {
+    "imports": ["$import monai_ssl", "$import monai_ssl.utils.bundle"],
+    "bundle_root": ".",
+    "dataset_dir": None,
+    "output_dir": "models",
+    "device": "cpu",
+    "debug": False,
+    "weights": None,
+    "seed": 0,
+    "max_steps": 6,
+    "half": "$@max_steps // 2",
+    "spacing": [1.0, 1.0, "$@half / 3"],
+    "names": "$('back', 'front')",
+    "modality": "MRI",
+    "network_def": {"_target_": "torch.nn.Linear", "in_features": "@max_steps", "out_features": "$len(@names)"},
+    "train": {"dataset": {"data": []}, "handlers": [{"rate": 1}], "crop": [{"size": "@half"}]},
+    "initialize": ["$monai_ssl.utils.bundle.prepare(debug=True, weights=@weights)"],
+    "plain": "$monai_ssl.utils.bundle.plain_values('spacing', 'names', 'network_def', 'modality')",
+    "print": "$monai_ssl.utils.bundle.fingerprint([{'image': '/a/b/c.nii'}], [], @plain)",
+    "given": "$monai_ssl.utils.bundle.overrides()",
+    "run": [],
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    return path
+
+
+def workflow(config: Path | list[str], **overrides: Any) -> Any:
+    files = config if isinstance(config, list) else str(config)
+    return create_workflow(config_file=files, workflow_type="train", logging_file=False, **overrides)
+
+
+def values(config: Path, name: str, **overrides: Any) -> Any:
+    """What an expression of the config sees while ``create_workflow`` runs."""
+    content = yaml.safe_load(config.read_text())
+    content["seen"] = []
+    content["initialize"] += [f"$@seen.append(@{name})"]
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    return workflow(config, **overrides).parser.get_parsed_content("seen")[0]
+
+
+@pytest.mark.parametrize("value", [True, "true", "True", " YES ", "1", 1, "on"])
+def test_true(value: Any) -> None:
+    assert as_bool(value) is True
+
+
+@pytest.mark.parametrize("value", [False, "false", "False", "no", "0", 0, "off", None, "none", ""])
+def test_false(value: Any) -> None:
+    assert as_bool(value) is False
+
+
+@pytest.mark.parametrize("value", ["ture", 2, [], "t"])
+def test_a_switch_is_nothing_else(value: Any) -> None:
+    with pytest.raises(UserError, match=r"a switch must be true or false, got "):
+        as_bool(value)
+
+
+def test_epochs_make_up_the_steps() -> None:
+    for steps, length in ((50, 50), (1500, 50), (3, 1), ("100", "50")):
+        assert epochs(steps, length) * int(length) == int(steps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "length", "message"),
+    [
+        (120, 50, "epoch_length 50, got 120: use 100 or 150"),
+        ("120", "50", "epoch_length 50, got 120: use 100 or 150"),
+        (20, 50, "epoch_length 50, got 20: use 50"),
+        (0, 0, "must be 1 or more, got 0 and 0"),
+        (-5, 5, "must be 1 or more, got -5 and 5"),
+    ],
+)
+def test_other_numbers_of_steps_are_refused(steps: Any, length: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        epochs(steps, length)
+
+
+def test_monai_label_is_known_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONAI_LABEL_APP_DIR", raising=False)
+    assert not inside_monai_label()
+    monkeypatch.setenv("MONAI_LABEL_APP_DIR", "/app")
+    assert inside_monai_label()
+
+
+def test_outside_a_workflow_there_is_nothing() -> None:
+    assert bundle.overrides() == {}
+    for call in (lambda: plain_values("seed"), lambda: fingerprint([], [], {})):
+        with pytest.raises(RuntimeError, match="in the config of a running bundle workflow"):
+            call()
+
+
+def test_plain_values_are_resolved_and_components_stay_dictionaries(config: Path) -> None:
+    plain = values(config, "plain")
+    assert plain == {
+        "spacing": [1.0, 1.0, 1.0],
+        "names": ["back", "front"],
+        "network_def": {"_target_": "torch.nn.Linear", "in_features": 6, "out_features": 2},
+        "modality": "MRI",
+    }
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_overrides_are_what_was_given(config: Path) -> None:
+    assert values(config, "given", seed=3, **{"train#crop": [], "dataset_dir": None}) == {"seed": 3, "train::crop": []}
+
+
+def test_the_fingerprint_names_what_decides_the_numbers_and_not_where_it_runs(config: Path) -> None:
+    base = values(config, "print")
+    assert all(isinstance(name, str) and isinstance(value, str) for name, value in base.items())
+    assert base["network_def::in_features"] == "6"
+    assert base["train::crop::0::size"] == "@half"
+    machinery = {"bundle_root": "/x", "dataset_dir": "/data", "output_dir": "/o", "device": "cuda:1", "debug": True}
+    assert values(config, "print", **machinery, **{"train#handlers": []}) == base
+    for name, value in {"seed": 1, "max_steps": 9, "modality": "CT", "network_def#bias": False}.items():
+        other = values(config, "print", **{name: value})
+        changed = {key for key in base.keys() | other.keys() if base.get(key) != other.get(key)}
+        assert name.replace("#", "::") in changed
+
+
+def test_the_fingerprint_knows_the_cases_and_not_their_folder() -> None:
+    cases = [{"image": "/a/b/c.nii", "label": "/a/l/c.nii"}, {"image": "/a/b/d.nii", "label": "/a/l/d.nii"}]
+    moved = [{key: "/elsewhere" + value for key, value in case.items()} for case in cases]
+    assert bundle._list_hash(moved) == bundle._list_hash(cases)
+    assert bundle._list_hash(cases).startswith("2 (")
+    others = [cases[:1], cases[::-1], [cases[0], {**cases[1], "image": "/a/b/e.nii"}], []]
+    assert len({bundle._list_hash(each) for each in (cases, *others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("max_step", r"Error: unknown setting 'max_step'; did you mean 'max_steps'\?"),
+        ("modalty", r"Error: unknown setting 'modalty'; did you mean 'modality'\?"),
+        ("zzz", r"Error: unknown setting 'zzz'\."),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_nearest(name: str, message: str, config: Path) -> None:
+    with pytest.raises(SystemExit, match=message):
+        workflow(config, **{name: 1})
+
+
+def test_a_setting_of_any_merged_file_is_known(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "method.yaml").write_text("temperature: 2\n")
+    files = [str(config), str(tmp_path / "method.yaml")]
+    assert workflow(files, temperature=3).parser["temperature"] == 3
+    with pytest.raises(SystemExit, match="unknown setting 'temperature'"):
+        workflow(config, temperature=3)
+
+
+def test_an_unknown_setting_of_an_arguments_file_is_refused_too(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "args.json").write_text(json.dumps({"seeed": 3}))
+    with pytest.raises(SystemExit, match="unknown setting 'seeed'; did you mean 'seed'"):
+        workflow(config, args_file=str(tmp_path / "args.json"))
+
+
+def test_the_command_line_says_it_in_one_line(config: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", str(config)]
+    done = subprocess.run([*command, "--max_step", "3"], capture_output=True, text=True, cwd=config.parent)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "Error: unknown setting 'max_step'; did you mean 'max_steps'?"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    trained = {
+        "spacing": [2.0, 2.0, 2.0],
+        "modality": "CT",
+        "network_def": {"_target_": "torch.nn.Linear", "in_features": 4},
+    }
+    (folder / "preprocessing.json").write_text(json.dumps(trained))
+    (folder / "model.pt").touch()
+    return folder / "model.pt"
+
+
+def test_values_of_the_trained_model_stand_over_the_configs(config: Path, weights: Path) -> None:
+    parser = workflow(config, weights=str(weights)).parser
+    assert parser.get_parsed_content("spacing") == [2.0, 2.0, 2.0]
+    assert parser["modality"] == "CT"
+    assert parser["network_def"] == {"_target_": "torch.nn.Linear", "in_features": 4}
+    assert parser["seed"] == 0
+
+
+def test_a_setting_that_says_the_same_is_fine(config: Path, weights: Path) -> None:
+    same = {"modality": "CT", "spacing": (2, 2, 2), "spacing#1": 2.0, "network_def#in_features": 4}
+    for name, value in same.items():
+        assert workflow(config, weights=str(weights), **{name: value}).parser["spacing"] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("modality", "MRI"),
+        ("spacing", [1, 2, 2]),
+        ("spacing#0", 1.0),
+        ("network_def#in_features", 5),
+        ("network_def#bias", 0),
+    ],
+)
+def test_a_setting_that_contradicts_the_trained_model_is_refused(
+    name: str, value: Any, config: Path, weights: Path
+) -> None:
+    shown = name.replace("#", "::")
+    with pytest.raises(SystemExit, match=rf"Error: {shown} .* contradicts .*preprocessing\.json, which says .* Leave"):
+        workflow(config, weights=str(weights), **{name: value})
+
+
+def test_weights_that_are_missing_or_described_badly(config: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"gone\.pt: there are no weights here"):
+        workflow(config, weights=str(tmp_path / "gone.pt"))
+    weights.with_name("preprocessing.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"preprocessing\.json: is not valid JSON"):
+        workflow(config, weights=str(weights))
+    weights.with_name("preprocessing.json").unlink()
+    assert workflow(config, weights=str(weights)).parser["modality"] == "MRI"

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from monai_ssl.utils import errors
+from monai_ssl.utils.errors import UserError, find_user_error, show_user_errors_as_one_line
+
+START = """
+import sys
+from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
+show_user_errors_as_one_line()
+show_user_errors_as_one_line()
+"""
+
+DEEP = """
+try:
+    try:
+        raise UserError("case_7.nii.gz: is\\nbroken. Leave it out.")
+    except UserError as error:
+        raise RuntimeError("applying transform") from error
+except RuntimeError:
+    raise KeyError("while handling")
+"""
+
+LOADER = """
+from torch.utils.data import DataLoader, Dataset
+
+class Broken(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        try:
+            try:
+                raise INNER
+            except Exception as error:
+                raise RuntimeError("applying transform") from error
+        except RuntimeError as error:
+            raise UserError("case_7.nii.gz: cannot be read (SAID). Leave it out.") from error
+
+if __name__ == "__main__":
+    for _ in DataLoader(Broken(), num_workers=WORKERS):
+        pass
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", START + code], capture_output=True, text=True, timeout=100)
+
+
+def test_one_from_deep_in_a_chain_is_exactly_one_line() -> None:
+    done = run(DEEP)
+    assert done.stderr == "Error: case_7.nii.gz: is broken. Leave it out.\n"
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(("workers", "inner"), [(0, "ValueError('odd')"), (1, "UserError('odd')")])
+def test_one_out_of_a_loader_is_exactly_one_line(workers: int, inner: str) -> None:
+    said = inner.replace("('", ": ").replace("')", "")
+    done = run(LOADER.replace("WORKERS", str(workers)).replace("INNER", inner).replace("SAID", said))
+    assert done.stderr == f"Error: case_7.nii.gz: cannot be read ({said}). Leave it out.\n"
+    assert done.returncode == 1
+
+
+def test_any_other_error_keeps_its_traceback() -> None:
+    done = run("raise ValueError('a bug')")
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("ValueError: a bug\n")
+    assert done.returncode == 1
+
+
+def test_the_hook_hands_on_to_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: seen.append(error))
+    show_user_errors_as_one_line()
+    show_user_errors_as_one_line()
+    assert sys.excepthook is errors._hook
+    bug = ValueError("a bug")
+    sys.excepthook(ValueError, bug, None)
+    sys.excepthook(UserError, UserError("a mistake"), None)
+    assert seen == [bug]
+    assert capsys.readouterr().err == "Error: a mistake\n"
+
+
+def test_nothing_is_found_where_nothing_is() -> None:
+    assert find_user_error(None) is None
+    assert find_user_error(ValueError("a bug")) is None
+
+
+def test_a_circle_of_causes_ends() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert find_user_error(first) is None
+
+
+def test_the_outermost_user_error_speaks() -> None:
+    inner, outer = UserError("inner"), UserError("outer")
+    outer.__cause__ = inner
+    wrapper = RuntimeError("wrapped")
+    wrapper.__context__ = outer
+    assert str(find_user_error(wrapper)) == "outer"
