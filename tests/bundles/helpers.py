@@ -1,0 +1,123 @@
+"""Runs of a bundle on generated volumes, in this process or in one of their own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import torch
+
+import monai_ssl
+from monai_ssl.data.phantoms import write_phantoms
+from monai_ssl.utils import runs
+
+BUNDLE = Path(monai_ssl.__file__).parents[1] / "bundles" / "semi_segmentation"
+CONFIGS = BUNDLE / "configs"
+METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
+# small enough for a second a run
+FAST = {
+    "max_steps": 4,
+    "epoch_length": 2,
+    "save_interval": 2,
+    "val_interval": 3,
+    "patch_size": [16, 16, 16],
+    "network_def#channels": [4, 8],
+    "network_def#strides": [2],
+    "device": "cpu",
+}
+
+
+def config_files(configs, bundle=BUNDLE):
+    """``train.yaml`` and ``mean_teacher`` become paths."""
+    return [
+        str(Path(bundle) / "configs" / (name if name.endswith(".yaml") else f"methods/{name}.yaml")) for name in configs
+    ]
+
+
+def run_bundle(*configs, bundle=BUNDLE, at_end=None, **settings):
+    """``python -m monai.bundle run`` in this process; ``at_end`` is called before what the run changed is undone."""
+    with as_own_process():
+        try:
+            monai.bundle.run(config_file=config_files(configs, bundle), bundle_root=str(bundle), **settings)
+        finally:
+            if at_end is not None:
+                at_end()
+
+
+def train(*methods, **settings):
+    """A training run of a second."""
+    run_bundle("train.yaml", *methods, **{**FAST, **settings})
+
+
+@contextmanager
+def as_own_process():
+    """What a run changes in its process and a process's end would undo, is undone."""
+    root = logging.getLogger()
+    engine = logging.getLogger("ignite.engine.engine")
+    before = (sys.excepthook, list(sys.path), root.level, list(root.handlers), engine.level)
+    try:
+        with warnings.catch_warnings():
+            # MONAI warns of every config that it reads
+            warnings.filterwarnings("ignore", message="parsing config_file")
+            yield
+    finally:
+        for handler in root.handlers:
+            if isinstance(handler, logging.FileHandler) and handler not in before[3]:
+                handler.close()
+        engine.setLevel(before[4])
+        sys.excepthook, sys.path[:], root.level, root.handlers[:] = before[:4]
+        while runs._locks:
+            runs._locks.popitem()[1].release()
+
+
+def processes():
+    """Processes that start at once: a server has imported the libraries."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.bundles.helpers", "monai_ssl.engines", "monai_ssl.handlers"])
+    return context
+
+
+def train_quietly(methods, settings):
+    """Target of a process of :func:`processes`."""
+    torch.set_num_threads(1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    train(*methods, **settings)
+
+
+def write_list(folder, modality="MRI", validation=1):
+    """Two labelled, three unlabelled, one validation and two test cases of 24 voxels a side."""
+    path = write_phantoms(folder, cases=5, unlabeled=3, modality=modality, size=(24, 24, 24))
+    data = json.loads(path.read_text())
+    cases = data["training"]
+    data |= {"training": cases[:2], "validation": cases[2 : 2 + validation], "test": cases[3:]}
+    path.write_text(json.dumps(data))
+    return path
+
+
+def write_nifti(path, array, affine=None):
+    """An image of float32 or a label map of uint8."""
+    image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine)
+    image.set_sform(image.affine, code=1)
+    image.set_qform(None, code=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+    return path
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
