@@ -65,7 +65,7 @@ def demo(
     ] = None,
     labels: Annotated[int, typer.Option(help="Labelled scans that both methods may use.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the split, the volumes and the training.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: 300 generated, 1500 real.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: 250 generated, 1500 real.")] = None,
     output: Annotated[Path, typer.Option(help="A new folder is made in it for every call.")] = Path("demo"),
 ) -> None:
     """Train with the same few labels without and with the unlabelled scans, and compare both on test scans."""
@@ -111,16 +111,18 @@ def split(
 
     source = find_datalist(data, None)
     choices = {"labels": labels, "validation": validation, "test": test, "seed": seed, "patient_regex": patient_regex}
-    made = write_split(source, output, overwrite=overwrite, **choices)["split"]
+    drawn = write_split(source, output, overwrite=overwrite, **choices)
+    made = drawn["split"]
     _print_table(("part", "cases", "patients"), [(p, made["counts"][p], made["patients"][p]) for p in PARTS])
     for message in made["messages"]:
         typer.echo(f"Note: {message}.")
     typer.echo(f"Patients told apart by: {made['patient_rule']}.")
-    folder = source.parent.absolute()
-    if output.parent.absolute() != folder:
-        typer.echo(f"Wrote {output}; use it with --dataset_dir {folder} --datalist {output.absolute()}")
+    folder = source.parent.resolve()
+    if not all((folder / case["image"]).exists() for case in drawn["training"]):
+        hint = f"--dataset_dir FOLDER (the one that {source} is used with) "  # a split of a split that lies elsewhere
     else:
-        typer.echo(f"Wrote {output}; use it with --datalist {output.absolute()}")
+        hint = f"--dataset_dir {folder} " if output.parent.resolve() != folder else ""
+    typer.echo(f"Wrote {output}; use it with {hint}--datalist {output.resolve()}")
 
 
 @app.command()

@@ -25,6 +25,8 @@ def data(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     cases = [{"image": f"case{i}.nii.gz", "label": f"label{i}.nii.gz"} for i in range(8)]
+    for case in cases:
+        (folder / case["image"]).touch()
     (folder / "dataset.json").write_text(json.dumps({"training": cases, "test": ["a.nii.gz"]}))
     return folder
 
@@ -54,6 +56,13 @@ def test_split_beside_the_source_needs_no_dataset_dir(data):
     result = monai_ssl("split", "--data", data / "dataset.json", "--labels", 2, "--output", data / "split.json")
     assert result.exit_code == 0
     assert "--dataset_dir" not in result.stdout
+
+
+def test_the_hint_after_a_split_of_a_split_names_no_wrong_folder(data, tmp_path):
+    for source, output in ((data, tmp_path / "a/first.json"), (tmp_path / "a/first.json", tmp_path / "b/second.json")):
+        result = monai_ssl("split", "--data", source, "--labels", 2, "--output", output)
+        assert result.exit_code == 0, result.output
+    assert "--dataset_dir FOLDER (the one that" in result.output
 
 
 def test_split_refuses_to_overwrite_until_told(data, tmp_path):

@@ -22,7 +22,7 @@ __all__ = ["DEMO_METHODS", "DemoResult", "run_demo"]
 DEMO_METHODS = ("supervised", "mean_teacher")
 _BUNDLE = "semi_segmentation"
 # as many steps as two cores finish within five minutes
-_GENERATED = {"max_steps": 300, "patch_size": "[48,56,40]", "learning_rate": 0.003}
+_GENERATED = {"max_steps": 250, "patch_size": "[48,56,40]", "learning_rate": 0.003}
 _TEST_SHARE = 0.2
 
 
