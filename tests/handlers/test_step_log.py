@@ -79,7 +79,7 @@ def test_a_row_a_step_with_every_digit(tmp_path: Path) -> None:
 
 
 def test_a_row_can_be_read_at_once_and_survives_an_error(tmp_path: Path) -> None:
-    engine = trainer(handler := StepLog(tmp_path / "steps.csv"))
+    engine = trainer(StepLog(tmp_path / "steps.csv"))
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: counts.append(len(table(tmp_path / "steps.csv"))))
     counts: list[int] = []
 
