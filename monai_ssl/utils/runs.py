@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import logging
 import os
 import platform
@@ -28,9 +29,14 @@ _locks: dict[Path, FolderLock] = {}
 
 def run_folder(output_dir: str | os.PathLike[str]) -> str:
     """Where this run writes: ``output_dir``, or inside MONAI Label a fresh folder of its own below it."""
-    if inside_monai_label():
-        return str(Path(output_dir) / "runs" / time.strftime("%Y%m%d-%H%M%S"))
-    return str(output_dir)
+    if not inside_monai_label():
+        return str(output_dir)
+    first = folder = Path(output_dir) / "runs" / time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(2):
+        if not folder.exists():
+            break
+        folder = first.with_name(f"{first.name}-{number}")  # another run of the same second
+    return str(folder)
 
 
 def model_paths(output_dir: str | os.PathLike[str], run_dir: str | os.PathLike[str]) -> list[str]:

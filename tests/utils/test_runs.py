@@ -182,3 +182,15 @@ def test_what_a_killed_write_left_is_cleaned_up(tmp_path: Path) -> None:
     start(tmp_path)
     assert not (tmp_path / ".resume.pt.123.tmp").exists()
     assert (tmp_path / "notes.tmp").exists()
+
+
+def test_two_runs_of_one_second_inside_monai_label_have_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONAI_LABEL_APP_DIR", str(tmp_path))
+    monkeypatch.setattr(runs.time, "strftime", lambda form: "20260101-000000")
+    folders = []
+    for _ in range(3):
+        folders.append(Path(run_folder(tmp_path)))
+        folders[-1].mkdir(parents=True)
+    assert [folder.name for folder in folders] == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
