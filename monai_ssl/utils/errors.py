@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+import threading
 from types import TracebackType
 
 __all__ = ["UserError", "find_user_error", "show_user_errors_as_one_line"]
@@ -20,11 +22,19 @@ class UserError(Exception):
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
-    """The ``UserError`` that caused ``error``, however deep MONAI, ignite or torch wrapped it; else ``None``."""
+    """The ``UserError`` that caused ``error``, however deep MONAI, ignite or torch wrapped it; else ``None``.
+
+    A full disk counts as one, whichever file was being written.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, UserError):
             return UserError(_without_worker_traceback(str(error)))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return UserError(
+                f"{error.filename or 'a file of the run'}: no space left on the disk; the last checkpoint is intact. "
+                "Free space and go on with --resume true."
+            )
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
@@ -35,6 +45,7 @@ def show_user_errors_as_one_line() -> None:
     if sys.excepthook is not _hook:
         _hook.previous = sys.excepthook  # type: ignore[attr-defined]
         sys.excepthook = _hook
+        threading.excepthook = _thread_hook
 
 
 def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -43,6 +54,12 @@ def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackT
         _hook.previous(kind, error, traceback)  # type: ignore[attr-defined]
         return
     sys.stderr.write(f"Error: {mistake}\n")
+
+
+def _thread_hook(failure: threading.ExceptHookArgs) -> None:
+    # a writer in the background (TensorBoard's) meets the full disk that the main thread reports
+    if find_user_error(failure.exc_value) is None:
+        threading.__excepthook__(failure)
 
 
 def _without_worker_traceback(message: str) -> str:

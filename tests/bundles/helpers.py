@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,7 @@ def as_own_process():
     root = logging.getLogger()
     engine = logging.getLogger("ignite.engine.engine")
     before = (sys.excepthook, list(sys.path), root.level, list(root.handlers), engine.level)
+    thread_hook = threading.excepthook
     try:
         with warnings.catch_warnings():
             # MONAI warns of every config that it reads
@@ -74,6 +76,7 @@ def as_own_process():
             if isinstance(handler, logging.FileHandler) and handler not in before[3]:
                 handler.close()
         engine.setLevel(before[4])
+        threading.excepthook = thread_hook
         sys.excepthook, sys.path[:], root.level, root.handlers[:] = before[:4]
         while runs._locks:
             runs._locks.popitem()[1].release()

@@ -43,7 +43,9 @@ def test_a_model_that_has_learned_from_labels_to_label_maps(method, least, lists
     assert min(metrics["classes"][name]["dice"] for name in ("Anterior", "Posterior")) > least - 0.2
 
     case = metrics["cases"][0]["image"]
-    run_bundle("inference.yaml", **weights, image=str(hippocampus / "imagesTr" / case), output_dir=str(tmp_path / "out"))
+    run_bundle(
+        "inference.yaml", **weights, image=str(hippocampus / "imagesTr" / case), output_dir=str(tmp_path / "out")
+    )
     scan = nib.load(hippocampus / "imagesTr" / case)
     (path,) = (tmp_path / "out").iterdir()
     answer = nib.load(path)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -76,6 +78,7 @@ def test_the_hook_hands_on_to_the_one_before(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: seen.append(error))
     show_user_errors_as_one_line()
     show_user_errors_as_one_line()
@@ -104,3 +107,19 @@ def test_the_outermost_user_error_speaks() -> None:
     wrapper = RuntimeError("wrapped")
     wrapper.__context__ = outer
     assert str(find_user_error(wrapper)) == "outer"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_the_users_to_mend_whichever_file_met_it(number: int) -> None:
+    try:
+        try:
+            raise OSError(number, "No space left on device", "run/steps.csv")
+        except OSError as error:
+            raise RuntimeError("engine stopped") from error
+    except RuntimeError as error:
+        found = find_user_error(error)
+    assert str(found).startswith("run/steps.csv: no space left on the disk; the last checkpoint is intact.")
+
+
+def test_other_errors_of_the_system_keep_their_traceback() -> None:
+    assert find_user_error(PermissionError(errno.EACCES, "Permission denied", "x")) is None
