@@ -10,6 +10,7 @@ from monai_ssl.handlers.scores import SegmentationReport
 from monai_ssl.handlers.step_log import StepLog
 from monai_ssl.handlers.teacher import TeacherUpdate
 from monai_ssl.handlers.validation import StepValidation
+from monai_ssl.handlers.weights_report import WeightsReport
 
 __all__ = [
     "CheckpointWriter",
@@ -25,4 +26,5 @@ __all__ = [
     "StepProgressBar",
     "StepValidation",
     "TeacherUpdate",
+    "WeightsReport",
 ]
