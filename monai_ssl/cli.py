@@ -116,7 +116,7 @@ def split(
     _print_table(("part", "cases", "patients"), [(p, made["counts"][p], made["patients"][p]) for p in PARTS])
     for message in made["messages"]:
         typer.echo(f"Note: {message}.")
-    typer.echo(f"Patients told apart by: {made['patient_rule']}.")
+    typer.echo(f"Seed {made['seed']}; patients told apart by: {made['patient_rule']}.")
     folder = source.parent.resolve()
     if not all((folder / case["image"]).exists() for case in drawn["training"]):
         hint = f"--dataset_dir FOLDER (the one that {source} is used with) "  # a split of a split that lies elsewhere

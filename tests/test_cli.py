@@ -48,6 +48,7 @@ def test_split_writes_and_says_how_to_use_it(data, tmp_path):
     written = json.loads(output.read_text())
     assert [len(written[part]) for part in ("training", "unlabeled", "validation", "test")] == [3, 2, 1, 2]
     assert re.search(r"training +3 +3", result.stdout)
+    assert "Seed 0; patients told apart by: file name" in result.stdout
     assert "Note: `test`: 1 entries of the list without a label left out." in result.stdout
     assert f"use it with --dataset_dir {data} --datalist {output}" in result.stdout.replace("\n", " ")
 
