@@ -126,6 +126,44 @@ def split(
 
 
 @app.command()
+def study(
+    plan: Annotated[Path, typer.Argument(help="The plan (YAML): bundle, data, budgets, methods, seeds, steps, ...")],
+    output: Annotated[Path, typer.Option(help="The study's folder; a stopped study goes on there.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, which share the processor's cores.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and write nothing.")] = False,
+) -> None:
+    """Compare methods over labelled budgets and seeds, on the same test cases.
+
+    Finished runs are never repeated: after a stop, a failure or an addition to the plan, the same command goes on.
+    """
+    from monai_ssl.study.conduct import preview_study, run_study
+
+    if dry_run:
+        typer.echo("\n".join(preview_study(plan, output, jobs=jobs)))
+        return
+    try:
+        result = run_study(plan, output, jobs=jobs, say=typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("Stopped, and nothing is lost: the same command goes on.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo("")
+    seeds = result.content["seeds"]
+    rows = []
+    for entry in result.content["scores"]:
+        means = {s: m for s, m in zip(entry["seeds"], entry["means"], strict=True) if m is not None}
+        each = [f"{means[seed]:.4f}" if seed in means else "" for seed in seeds]
+        average = f"{sum(means.values()) / len(means):.4f}" if means else ""
+        rows.append((entry["budget"], entry["method"], average, *each))
+    _print_table(("labels", "method", f"mean {result.content['metric']}", *(f"seed {seed}" for seed in seeds)), rows)
+    typer.echo(f"Wrote {output}/study.json, study.csv and study.md.")
+    for failure in result.failures:
+        typer.echo(f"Error: {failure.spec.name}: {failure.reason}", err=True)
+    if result.failures:
+        typer.echo(f"{len(result.failures)} runs failed; the same command tries them again.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def bundles() -> None:
     """List the bundles."""
     from monai_ssl.utils.bundle_files import bundle_metadata, bundle_names, bundle_path

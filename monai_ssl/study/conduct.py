@@ -1,0 +1,129 @@
+"""A whole study, from its plan to its tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_ssl.study.estimate import describe_estimate
+from monai_ssl.study.grid import Failure, run_grid
+from monai_ssl.study.plan import grid_runs, runs, screen_runs
+from monai_ssl.study.plan_file import check_plan, freeze_plan, read_plan
+from monai_ssl.study.screen import choose, most_kept
+from monai_ssl.study.splits import draw_splits, write_splits
+from monai_ssl.study.state import Study
+from monai_ssl.study.table import write_tables
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import FolderLock
+
+__all__ = ["StudyResult", "preview_study", "run_study"]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study leaves behind.
+
+    Attributes:
+        content: that of ``study.json``.
+        failures: runs that failed; the same call tries them again.
+    """
+
+    content: dict[str, Any]
+    failures: Sequence[Failure]
+
+
+def run_study(
+    plan: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    jobs: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> StudyResult:
+    """Carry out a plan, or go on with it: finished runs are never repeated, stopped ones go on at their checkpoint.
+
+    The folder holds ``plan.yaml`` (the plan, which may only grow), ``splits/`` (see :mod:`monai_ssl.study.splits`),
+    ``runs/<budget>/<method>/seed<k>/`` with ``test/metrics.json``, and the tables of :mod:`monai_ssl.study.table`,
+    which are written anew after every run.
+
+    Args:
+        plan: the YAML file; see :mod:`monai_ssl.study.plan_file`.
+        output: the study's folder.
+        jobs: runs at once. Other numbers mean other numbers of threads, which can change last digits.
+        say: gets the estimate before the first run, and a line when a run ends.
+
+    Raises:
+        UserError: when the plan or the data has a mistake or has changed, or another study holds the folder.
+    """
+    study = _open(plan, output)
+    study.output.mkdir(parents=True, exist_ok=True)
+    lock = _hold(study.output)
+    try:
+        freeze_plan(study.plan, study.output)
+        write_splits(study.splits, study.output)
+        return _carry_out(study, jobs, say)
+    finally:
+        lock.release()
+
+
+def preview_study(plan: str | os.PathLike[str], output: str | os.PathLike[str], *, jobs: int = 1) -> list[str]:
+    """Say what :func:`run_study` would do, and write nothing.
+
+    Args:
+        plan: see :func:`run_study`.
+        output: see :func:`run_study`; what is finished there counts.
+        jobs: see :func:`run_study`.
+
+    Returns:
+        Lines for a person: the estimate, then the runs in their order.
+
+    Raises:
+        UserError: when the plan has a mistake, or the data cannot be split so.
+    """
+    study = _open(plan, output)
+    check_plan(study.plan, study.output)
+    listed = study.possible(runs(study.plan, most_kept(study.plan)))
+    states = [f"{'finished' if study.is_finished(spec) else 'to do'}: {spec.name}" for spec in listed]
+    return [*describe_estimate(study, listed, jobs), *states]
+
+
+def _open(plan: str | os.PathLike[str], output: str | os.PathLike[str]) -> Study:
+    checked = read_plan(plan)
+    study = Study(checked, Path(output).absolute(), draw_splits(checked))
+    primary = checked.primary
+    for label in (primary.method, primary.baseline):
+        specs = [spec for spec in grid_runs(checked, (label,)) if spec.budget == primary.budget]
+        if study.possible(specs) != specs:
+            raise UserError(
+                f"{plan}: `primary` compares {label} at {primary.budget} labels, where no unlabelled case is left for "
+                "it: choose a smaller budget."
+            )
+    return study
+
+
+def _hold(folder: Path) -> FolderLock:
+    try:
+        lock = FolderLock(folder)
+    except UserError as error:
+        raise UserError(f"{folder}: another study is writing here. Wait for it, or choose another output.") from error
+    for stale in (*folder.glob(".*.tmp"), *(folder / "splits").rglob(".*.tmp")):  # of a study that was killed
+        stale.unlink(missing_ok=True)
+    return lock
+
+
+def _carry_out(study: Study, jobs: int, say: Callable[[str], None]) -> StudyResult:
+    plan = study.plan
+    listed = study.possible(runs(plan, most_kept(plan)))
+    for line in describe_estimate(study, listed, jobs):
+        say(line)
+    screen = study.possible(screen_runs(plan))
+    failures = run_grid(study, screen, jobs=jobs, say=say, done=lambda: write_tables(study))
+    choice = choose(study)
+    if choice is not None:
+        say(choice.content()["note"])
+    tried = [failure.spec for failure in failures]
+    grid = study.possible(spec for spec in grid_runs(plan, choice.kept if choice else None) if spec not in tried)
+    failures += run_grid(study, grid, jobs=jobs, say=say, done=lambda: write_tables(study, choice))
+    return StudyResult(write_tables(study, choice), failures)

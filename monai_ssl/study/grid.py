@@ -1,0 +1,165 @@
+"""Carries out runs of a study, several at once, each in its own folder and process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from monai_ssl.study.plan import RunSpec
+from monai_ssl.study.process import CONSOLE, last_error, start_process
+from monai_ssl.study.progress import StudyProgress, count_steps
+from monai_ssl.study.state import Step, Study
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.keys import RunFiles
+
+__all__ = ["Failure", "available_cores", "run_grid"]
+
+_POLL = 0.05  # seconds
+_REFRESH = 1.0  # seconds between updates of the progress bar
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not end well, and why."""
+
+    spec: RunSpec
+    reason: str
+
+
+@dataclass
+class _Job:
+    spec: RunSpec
+    step: Step
+    process: subprocess.Popen[bytes]
+    console_start: int
+
+
+@dataclass
+class _Grid:
+    """The runs that wait, go on and failed."""
+
+    study: Study
+    jobs: int
+    say: Callable[[str], None]
+    done: Callable[[], object]
+    progress: StudyProgress
+    waiting: list[RunSpec]
+    active: list[_Job] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def fill(self) -> None:
+        """Start runs while there is room; one whose folder is still written by an earlier process waits."""
+        for spec in list(self.waiting):
+            if len(self.active) >= self.jobs:
+                return
+            if self.study.is_busy(spec):
+                continue
+            self.waiting.remove(spec)
+            try:
+                self.study.begin(spec)
+            except (UserError, OSError) as error:
+                self.fail(spec, str(error))
+            else:
+                self.go_on(spec)
+
+    def go_on(self, spec: RunSpec) -> None:
+        """Start a run's next process, or count the run as finished."""
+        step = self.study.next_step(spec)
+        if step is None:
+            self.progress.end_run()
+            self.say(f"finished: {spec.name}")
+            self.done()
+            return
+        console = self.study.folder(spec) / CONSOLE
+        start = console.stat().st_size if console.exists() else 0
+        process = start_process(self.study, spec, step, max(1, available_cores() // self.jobs))
+        self.active.append(_Job(spec, step, process, start))
+
+    def collect(self) -> None:
+        """Take up the processes that have ended."""
+        for job in list(self.active):
+            status = job.process.poll()
+            if status is None:
+                continue
+            self.active.remove(job)
+            if status == 0:
+                self.study.end(job.spec, job.step)
+            if status == 0 and self.study.next_step(job.spec) != job.step:
+                self.go_on(job.spec)
+            else:
+                console = self.study.folder(job.spec) / CONSOLE
+                reason = last_error(console, job.console_start)
+                self.fail(job.spec, f"{job.step.name} ended with status {status}: {reason} (all of it: {console})")
+
+    def fail(self, spec: RunSpec, reason: str) -> None:
+        """Note a failure and say so; the other runs go on."""
+        self.failures.append(Failure(spec, reason))
+        self.progress.end_run()
+        self.say(f"failed: {spec.name}: {reason}")
+
+    def show(self) -> None:
+        """Update the progress bar by the tables that the trainings write."""
+        tables = [self.study.folder(job.spec) / RunFiles.STEPS for job in self.active]
+        steps = sum(count_steps(table.read_bytes()) for table in tables if table.exists())
+        self.progress.update([f"{job.spec.name} ({job.step.name})" for job in self.active], steps)
+
+    def stop(self) -> None:
+        """End what goes on; files are written whole or not at all, so nothing breaks."""
+        for job in self.active:
+            job.process.kill()
+        for job in self.active:
+            job.process.wait()
+
+
+def run_grid(
+    study: Study,
+    specs: Sequence[RunSpec],
+    *,
+    jobs: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+    done: Callable[[], object] = lambda: None,
+) -> list[Failure]:
+    """Carry out the runs that are not finished; a failed one is told, and the rest goes on.
+
+    A run that was stopped goes on at its last checkpoint. Stopping this function, by whatever means, stops its runs.
+
+    Args:
+        study: the study; its data lists are written.
+        specs: the runs in their order.
+        jobs: how many to carry out at once; each gets its share of the processor's cores.
+        say: gets a line when a run ends.
+        done: called when a run has finished.
+
+    Returns:
+        The runs that failed.
+
+    Raises:
+        UserError: when ``jobs`` is below 1, or a finished run is of other settings than the plan's.
+    """
+    if jobs < 1:
+        raise UserError(f"`jobs` must be 1 or more runs at once, got {jobs}.")
+    waiting = [spec for spec in specs if not study.is_finished(spec)]
+    if not waiting:
+        return []
+    with StudyProgress(len(specs), study.plan.steps, len(specs) - len(waiting)) as progress:
+        grid = _Grid(study, jobs, say, done, progress, waiting)
+        try:
+            shown = 0.0
+            while grid.waiting or grid.active:
+                grid.collect()
+                grid.fill()
+                if time.monotonic() - shown > _REFRESH:
+                    grid.show()
+                    shown = time.monotonic()
+                time.sleep(_POLL)
+        finally:
+            grid.stop()
+    return sorted(grid.failures, key=lambda failure: list(specs).index(failure.spec))
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

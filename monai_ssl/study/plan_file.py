@@ -1,0 +1,216 @@
+"""The plan of a label-efficiency study: one YAML file, checked before anything runs.
+
+A minimal plan (paths are relative to the plan's own folder)::
+
+    bundle: semi_segmentation
+    data: Task04_Hippocampus
+    budgets: [2, 10%, all]
+    methods: [supervised, mean_teacher, {label: no noise, method: mean_teacher, settings: {"objective#noise": 0.0}}]
+    seeds: 5
+    steps: 1500
+    test: 40
+    primary: {method: mean_teacher, baseline: supervised, budget: 2}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monai_ssl.metrics.segmentation import SCORE_NAMES
+from monai_ssl.study.plan import Method, Plan, Primary, Screen, slug
+from monai_ssl.study.plan_fields import (
+    bundle_folder,
+    check_keys,
+    check_settings,
+    data_list,
+    method_file,
+    one_of,
+    parse_budget,
+    parse_budgets,
+    parse_seeds,
+    whole_number,
+)
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import atomic_write
+
+__all__ = ["PLAN", "check_plan", "freeze_plan", "read_plan"]
+
+PLAN = "plan.yaml"
+"""The frozen plan in the study's folder."""
+
+_FROZEN = "# the plan of this study"
+_REQUIRED = ("bundle", "data", "budgets", "methods", "seeds", "steps", "primary")
+_OPTIONAL = ("validation", "test", "metric", "settings", "evaluation", "screen", "patient_regex", "split_seed")
+
+
+def read_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read a plan and check everything that can be checked without running it.
+
+    Args:
+        path: the YAML file; its keys are the attributes of :class:`Plan`.
+
+    Raises:
+        UserError: with the file, the key, the rule and the remedy.
+    """
+    file = Path(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: the plan cannot be read ({error}). Give the path of a YAML file.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from error
+    try:
+        return _parse(content, file.absolute().parent)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def check_plan(plan: Plan, output: Path) -> None:
+    """Demand that the study in a folder, if there is one, has this plan, but for more seeds, budgets and methods.
+
+    A data list or bundle that lies elsewhere now is no change: their content is checked where it is used.
+
+    Args:
+        plan: the plan.
+        output: the study's folder.
+
+    Raises:
+        UserError: saying what has changed, or that the file there is no frozen plan.
+    """
+    path = output / PLAN
+    if not path.exists():
+        return
+    head, _, text = path.read_text(encoding="utf-8").partition("\n")
+    if not head.startswith(_FROZEN):
+        raise UserError(f"{path}: is not a study's frozen plan: keep your plan elsewhere, or choose another folder.")
+    if head != _head(text):
+        raise UserError(f"{path}: was edited, and the frozen plan must stay: restore it, and edit your own plan.")
+    changes = _changes(yaml.safe_load(text), plan.content())
+    if changes:
+        raise UserError(
+            f"{path}: the plan has changed since the study began: {'; '.join(changes)}. Only seeds, budgets and "
+            "methods may be added: give the old values, or start a study in another folder."
+        )
+
+
+def freeze_plan(plan: Plan, output: Path) -> None:
+    """Write the plan into the study's folder, after :func:`check_plan`.
+
+    Args:
+        plan: the plan.
+        output: the study's folder.
+
+    Raises:
+        UserError: see :func:`check_plan`.
+    """
+    check_plan(plan, output)
+    text = yaml.safe_dump(plan.content(), sort_keys=False, allow_unicode=True, width=120)
+    atomic_write(output / PLAN, lambda stream: stream.write(f"{_head(text)}\n{text}".encode()))
+
+
+def _head(text: str) -> str:
+    return f"{_FROZEN} (do not edit: {hashlib.sha256(text.encode()).hexdigest()[:16]})"
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    changes = []
+    for key in ("budgets", "seeds"):
+        changes += [f"{key} had {value}" for value in old[key] if value not in new[key]]
+    methods = {method["label"]: method for method in new["methods"]}
+    for method in old["methods"]:
+        if methods.get(method["label"]) != method:
+            now = f"is now {methods[method['label']]}" if method["label"] in methods else "is gone"
+            changes.append(f"method {method} {now}")
+    if Path(old["bundle"]).name != Path(new["bundle"]).name:
+        changes.append(f"bundle was {old['bundle']}, is now {new['bundle']}")
+    names = dict.fromkeys([*old, *new])
+    for key in (name for name in names if name not in ("budgets", "seeds", "methods", "bundle", "data")):
+        if old.get(key) != new.get(key):
+            changes.append(f"{key} was {old.get(key)}, is now {new.get(key)}")
+    return changes
+
+
+def _parse(content: Any, folder: Path) -> Plan:
+    given = check_keys(content, "the plan", _REQUIRED, _OPTIONAL)
+    bundle = bundle_folder(given["bundle"], folder)
+    budgets = parse_budgets(given["budgets"])
+    methods = _methods(given["methods"], bundle)
+    labels = [method.label for method in methods]
+    regex = given.get("patient_regex")
+    if not isinstance(regex, (str, type(None))):
+        raise UserError(f"`patient_regex` must be a regular expression in quotes, got {regex!r}.")
+    return Plan(
+        bundle=bundle,
+        data=data_list(given["data"], folder),
+        budgets=budgets,
+        methods=methods,
+        seeds=parse_seeds(given["seeds"], "seeds"),
+        steps=whole_number(given["steps"], "steps", 1),
+        primary=_primary(given["primary"], labels, budgets),
+        validation=whole_number(given.get("validation", 0), "validation", 0),
+        test=whole_number(given.get("test", 0), "test", 0),
+        metric=one_of(given.get("metric", SCORE_NAMES[0]), "metric", SCORE_NAMES),
+        settings=check_settings(given.get("settings"), "settings", bundle, "train.yaml"),
+        evaluation=check_settings(given.get("evaluation"), "evaluation", bundle, "evaluate.yaml"),
+        screen=_screen(given.get("screen"), len(labels), budgets),
+        patient_regex=regex,
+        split_seed=whole_number(given.get("split_seed", 0), "split_seed", 0),
+    )
+
+
+def _methods(given: Any, bundle: Path) -> tuple[Method, ...]:
+    if not isinstance(given, list) or not given:
+        raise UserError(f"`methods` must be a list of names or of mappings with `method`, got {given!r}.")
+    methods: dict[str, Method] = {}
+    for number, entry in enumerate(given, 1):
+        where = f"entry {number} of `methods`"
+        entry = {"method": entry} if isinstance(entry, str) else entry
+        check_keys(entry, where, ("method",), ("label", "settings", "evaluation"))
+        method = method_file(entry["method"], bundle, where)
+        label = entry.get("label", method)
+        if not isinstance(label, str) or not slug(label):
+            raise UserError(f"{where}: `label` must be a name with letters or digits, got {label!r}.")
+        if slug(label) in methods:
+            raise UserError(
+                f"{where}: label {label!r} is taken by {methods[slug(label)].label!r} (case and signs do not count): "
+                "give it a `label` of its own."
+            )
+        methods[slug(label)] = Method(
+            label,
+            method,
+            check_settings(entry.get("settings"), f"settings` of `{label}", bundle, "train.yaml"),
+            check_settings(entry.get("evaluation"), f"evaluation` of `{label}", bundle, "evaluate.yaml"),
+        )
+    return tuple(methods.values())
+
+
+def _primary(given: Any, labels: Collection[str], budgets: Collection[str]) -> Primary:
+    check_keys(given, "`primary`", ("method", "baseline", "budget"))
+    primary = Primary(
+        one_of(given["method"], "primary: method", labels),
+        one_of(given["baseline"], "primary: baseline", labels),
+        one_of(parse_budget(given["budget"], "primary: budget"), "primary: budget", budgets),
+    )
+    if primary.method == primary.baseline:
+        raise UserError(f"`primary` must compare two methods, got {primary.method!r} as both.")
+    return primary
+
+
+def _screen(given: Any, methods: int, budgets: Collection[str]) -> Screen | None:
+    if given is None:
+        return None
+    check_keys(given, "`screen`", ("budget", "seeds", "keep"))
+    budget = one_of(parse_budget(given["budget"], "screen: budget"), "screen: budget", budgets)
+    keep = whole_number(given["keep"], "screen: keep", 1)
+    if keep >= methods - 1:
+        raise UserError(
+            f"`screen: keep` must be below {methods - 1}, the number of methods without the baseline, got {keep}: "
+            "keep fewer, or leave `screen` out."
+        )
+    return Screen(budget, parse_seeds(given["seeds"], "screen: seeds"), keep)

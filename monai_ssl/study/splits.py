@@ -1,0 +1,96 @@
+"""The data lists of a study: test and validation cases drawn once, then nested labelled subsets for every seed.
+
+``splits/held_out.json`` has all cases that may ever be trained on as ``training``; ``splits/<budget>/seed<k>.json`` is
+what one run sees. All are drawn by whole patients, as :mod:`monai_ssl.data.split` does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai_ssl.data.datalist import read_datalist
+from monai_ssl.data.split import make_split
+from monai_ssl.study.plan import Plan, RunSpec, runs, slug
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import write_json
+
+__all__ = ["HELD_OUT", "draw_splits", "split_path", "write_splits"]
+
+HELD_OUT = Path("splits") / "held_out.json"
+"""The list of the test and validation cases, below the study's folder."""
+
+
+def split_path(spec: RunSpec) -> Path:
+    """Where the data list of a run lies below the study's folder; the same for every method."""
+    return Path("splits") / slug(spec.budget) / f"seed{spec.seed}.json"
+
+
+def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
+    """Draw every data list of a study.
+
+    For one seed, a smaller budget is a subset of a larger one. Test and validation cases are those of
+    :data:`HELD_OUT` in every list.
+
+    Args:
+        plan: the plan.
+
+    Returns:
+        The lists by their paths below the study's folder, :data:`HELD_OUT` first.
+
+    Raises:
+        UserError: when the data cannot be split so, there is no test case, or two budgets are the same number of cases.
+    """
+    try:
+        held_out = make_split(
+            read_datalist(plan.data),
+            labels="all",
+            validation=plan.validation,
+            test=plan.test,
+            seed=plan.split_seed,
+            patient_regex=plan.patient_regex,
+        )
+        if not held_out["test"]:
+            raise UserError("`test` must be 1 or more, since the list has no labelled `test` cases of its own.")
+        drawn = {HELD_OUT: held_out}
+        for spec in runs(plan):
+            if split_path(spec) not in drawn:
+                drawn[split_path(spec)] = make_split(held_out, labels=spec.budget, seed=spec.seed)
+    except UserError as error:
+        raise UserError(f"{plan.data}: {error}") from error
+    _check_budgets_differ(plan, drawn)
+    return drawn
+
+
+def write_splits(splits: Mapping[Path, dict[str, Any]], output: Path) -> None:
+    """Write data lists, or demand that those which are there are the same.
+
+    Args:
+        splits: as :func:`draw_splits` returns them.
+        output: the study's folder.
+
+    Raises:
+        UserError: when a list that is there differs, since runs of two data sets do not compare.
+    """
+    for name, split in splits.items():
+        path = output / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, split)
+        elif json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(split)):
+            raise UserError(
+                f"{path}: the cases that the plan draws now are others: the data list has changed since the study "
+                "began. Bring the old list back, or start a study in another folder."
+            )
+
+
+def _check_budgets_differ(plan: Plan, drawn: dict[Path, dict[str, Any]]) -> None:
+    seen: dict[int, str] = {}
+    for spec in runs(plan):
+        asked = drawn[split_path(spec)]["split"]["asked"]["training"]
+        if seen.setdefault(asked, spec.budget) != spec.budget:
+            raise UserError(
+                f"`budgets` has {seen[asked]} and {spec.budget}, which are both {asked} cases here: remove one of them."
+            )

@@ -1,0 +1,182 @@
+"""What a study found, as ``study.json``, ``study.csv`` and ``study.md``.
+
+They follow from the finished runs alone, byte for byte, whatever the order in which the runs ended and however often
+the study was stopped. Times, which no two machines share, are in ``times.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from statistics import fmean
+from typing import Any
+
+from monai_ssl.study.estimate import read_times
+from monai_ssl.study.plan import RunSpec, grid_runs, runs
+from monai_ssl.study.screen import Choice
+from monai_ssl.study.splits import HELD_OUT, split_path
+from monai_ssl.study.state import Study
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import atomic_write, write_json
+from monai_ssl.utils.keys import ListParts, RunFiles
+
+__all__ = ["collect", "markdown", "write_tables"]
+
+
+def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
+    """Gather all finished runs into the content of ``study.json``.
+
+    ``runs`` has an entry a run. ``scores`` has one for every budget and method of the grid: ``seeds``, the ``labels``
+    of each, and ``values``, an array seeds x ``cases`` (``null`` where a case has no class). ``missing`` names the runs
+    of the plan that are not finished, ``impossible`` those of methods that learn from unlabelled cases where the budget
+    leaves none.
+
+    Args:
+        study: the study.
+        choice: what the screen decided, if there was one and it is complete.
+
+    Raises:
+        UserError: when a run was not scored on the study's test cases.
+    """
+    plan, kept = study.plan, choice.kept if choice else None
+    every = _by_row(study, runs(plan, kept))
+    listed = study.possible(every)
+    finished = [spec for spec in listed if study.is_finished(spec)]
+    held_out = study.splits[HELD_OUT]
+    cases = [case["image"] for case in held_out[ListParts.TEST]]
+    figures = [_figures(study, spec, cases) for spec in finished]
+    grid = grid_runs(plan, kept)
+    rows = [_row(study, spec, spec in grid, mean) for spec, (mean, _) in zip(finished, figures, strict=True)]
+    values = [values for _, values in figures]
+    return {
+        "metric": plan.metric,
+        "steps": plan.steps,
+        "primary": vars(plan.primary),
+        "methods": [method.label for method in plan.methods],
+        "budgets": list(plan.budgets),
+        "seeds": list(plan.seeds),
+        "validation_cases": len(held_out[ListParts.VALIDATION]),
+        "cases": cases,
+        **({"screen": choice.content()} if choice else {}),
+        "runs": rows,
+        "scores": _scores(rows, values),
+        "missing": [_place(spec) for spec in listed if spec not in finished],
+        "impossible": [_place(spec) for spec in every if spec not in listed],
+    }
+
+
+def write_tables(study: Study, choice: Choice | None = None) -> dict[str, Any]:
+    """Write ``study.json``, ``study.csv``, ``study.md`` and ``times.csv`` and return the content of the first.
+
+    Args:
+        study: the study.
+        choice: see :func:`collect`.
+    """
+    content = collect(study, choice)
+    write_json(study.output / "study.json", content)
+    columns = ["budget", "labels", "unlabeled", "method", "seed", "stage", content["metric"], "steps"]
+    rows = [[row["mean" if name == content["metric"] else name] for name in columns] for row in content["runs"]]
+    _write_text(study.output / "study.csv", _csv([columns, *rows]))
+    _write_text(study.output / "study.md", markdown(content))
+    times = []
+    for spec in _by_row(study, runs(study.plan)):
+        table = study.folder(spec) / RunFiles.STEPS
+        if table.is_file() and study.is_finished(spec):
+            times.append([*_place(spec).values(), *read_times(table)])
+    _write_text(study.output / "times.csv", _csv([["budget", "method", "seed", "steps", "seconds"], *times]))
+    return content
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The table for people: every seed's figure and their mean, for each budget and method.
+
+    Args:
+        content: as :func:`collect` returns it.
+    """
+    seeds, screen = content["seeds"], content.get("screen")
+    lines = [
+        f"Mean {content['metric']} over {len(content['cases'])} test cases, the same for every run. Last checkpoint "
+        f"after {content['steps']} optimiser steps, for every method. A seed is another labelled subset and another "
+        "initialisation, shared by the methods.",
+        "",
+        "| labels | method | seeds | mean | " + " | ".join(f"seed {seed}" for seed in seeds) + " |",
+        "|---" * (4 + len(seeds)) + "|",
+    ]
+    for entry in content["scores"]:
+        means = dict(zip(entry["seeds"], entry["means"], strict=True))
+        known = [mean for mean in means.values() if mean is not None]
+        labels = "-".join(str(number) for number in sorted({min(entry["labels"]), max(entry["labels"])}))
+        budget = entry["budget"] if entry["budget"] == labels else f"{entry['budget']} ({labels})"
+        cells = [budget, entry["method"], str(len(known)), _digits(fmean(known) if known else None)]
+        lines.append("| " + " | ".join([*cells, *(_digits(means.get(seed)) for seed in seeds)]) + " |")
+    if screen:
+        lines += ["", screen["note"]]
+    for place in {(place["budget"], place["method"]): place for place in content["impossible"]}.values():
+        lines += ["", f"{place['method']} needs unlabelled cases, of which {place['budget']} labels leave none."]
+    if content["missing"]:
+        lines += ["", f"Not finished: {len(content['missing'])} runs."]
+    return "\n".join(lines) + "\n"
+
+
+def _by_row(study: Study, specs: Sequence[RunSpec]) -> list[RunSpec]:
+    labels = [method.label for method in study.plan.methods]
+    return sorted(specs, key=lambda s: (study.plan.budgets.index(s.budget), labels.index(s.method.label), s.seed))
+
+
+def _figures(study: Study, spec: RunSpec, cases: Sequence[str]) -> tuple[float | None, list[float | None]]:
+    """The mean of the metric over the test cases, and its value for each."""
+    path, metric = study.metrics(spec), study.plan.metric
+    figures = _read(path)
+    if [case["image"] for case in figures["cases"]] != [PurePath(case).name for case in cases]:
+        raise UserError(f"{path}: was not made from the study's {len(cases)} test cases: delete it and run again.")
+    return figures["mean"][metric], [case["mean"][metric] for case in figures["cases"]]
+
+
+def _row(study: Study, spec: RunSpec, in_grid: bool, mean: float | None) -> dict[str, Any]:
+    counts = study.splits[split_path(spec)]["split"]["counts"]
+    table = study.folder(spec) / RunFiles.STEPS
+    return {
+        **_place(spec),
+        "stage": "grid" if in_grid else "screen",
+        "labels": counts[ListParts.TRAINING],
+        "unlabeled": counts[ListParts.UNLABELED],
+        "steps": read_times(table)[0] if table.is_file() else study.plan.steps,
+        "mean": mean,
+    }
+
+
+def _scores(rows: Sequence[dict[str, Any]], values: Sequence[list[float | None]]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for row, cases in zip(rows, values, strict=True):
+        if row["stage"] == "grid":
+            place = {"budget": row["budget"], "method": row["method"]}
+            empty: dict[str, Any] = {"seeds": [], "labels": [], "means": [], "values": []}
+            group = groups.setdefault((row["budget"], row["method"]), {**place, **empty})
+            for name, value in zip(empty, (row["seed"], row["labels"], row["mean"], cases), strict=True):
+                group[name].append(value)
+    return list(groups.values())
+
+
+def _place(spec: RunSpec) -> dict[str, Any]:
+    return {"budget": spec.budget, "method": spec.method.label, "seed": spec.seed}
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write_text(path: Path, text: str) -> None:
+    atomic_write(path, lambda stream: stream.write(text.encode()))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]

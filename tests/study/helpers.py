@@ -1,0 +1,130 @@
+"""Studies whose trainings are scripts of a tenth of a second, with a bundle's files, switches and locks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monai_ssl.study import process
+from monai_ssl.study.conduct import run_study
+from monai_ssl.study.plan import RunSpec, runs
+from monai_ssl.study.plan_file import read_plan
+from monai_ssl.study.splits import draw_splits, write_splits
+from monai_ssl.study.state import Study
+
+STEPS = 4
+SCRIPT = """
+import fcntl, hashlib, json, os, sys, time
+configs, s = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+out = s["output_dir"]
+os.makedirs(out, exist_ok=True)
+lock = open(out + "/.lock", "a")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def write(name, text):
+    with open(f"{out}/.{name}.tmp", "w") as stream:
+        stream.write(text)
+    os.replace(f"{out}/.{name}.tmp", f"{out}/{name}")
+
+def number(*parts):
+    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16) / 16**8
+
+print("starts", configs[0])
+if s.get("objective#noise") == "broken":
+    sys.exit("Error: broken on purpose")
+data = json.load(open(s["datalist"]))
+if configs[0] == "train.yaml":
+    state = {"step": 0, "value": 0.0}
+    if s.get("resume"):
+        state = json.load(open(out + "/resume.pt"))
+    elif os.path.exists(out + "/model.pt") and not s.get("overwrite"):
+        sys.exit("Error: holds a run already")
+    rows = ["step,seconds\\n"]
+    if state["step"]:
+        rows = open(out + "/steps.csv").read().splitlines(True)[: state["step"] + 1]
+    write("steps.csv", "".join(rows))
+    for step in range(state["step"] + 1, int(s["max_steps"]) + 1):
+        time.sleep(float(s.get("learning_rate", 0.02)))
+        state = {"step": step, "value": number(state["value"], configs, s["seed"], data["training"], data["unlabeled"])}
+        open(out + "/steps.csv", "a").write(f"{step},0.02\\n")
+        write("resume.pt", json.dumps(state))
+    write("model.pt", str(state["value"]))
+else:
+    weights = open(s["weights"]).read()
+    cases = [(os.path.basename(case["image"]), number(weights, case["image"])) for case in data[s["part"]]]
+    mean = sum(value for _, value in cases) / len(cases)
+    rows = [{"image": name, "mean": {"dice": value}} for name, value in cases]
+    write("metrics.json", json.dumps({"part": s["part"], "mean": {"dice": mean}, "cases": rows}))
+"""
+
+
+def fake_command(bundle: Path, configs: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """Stands for ``bundle_command``."""
+    texts = json.dumps(list(configs)), json.dumps(dict(settings), default=str)
+    return [sys.executable, "-S", "-E", "-c", SCRIPT, *texts]
+
+
+def write_cases(folder: Path, cases: int = 12, *, patients: bool = False, unlabeled: int = 0) -> Path:
+    """A list of empty files; with ``patients`` two cases are of one."""
+    folder.mkdir(parents=True)
+    entries: list[dict[str, str]] = [{"image": f"c{i:02}.nii.gz", "label": f"l{i:02}.nii.gz"} for i in range(cases)]
+    if patients:
+        entries = [{**entry, "patient": f"p{i // 2}"} for i, entry in enumerate(entries)]
+    extra = [{"image": f"u{i}.nii.gz", **({"patient": f"u{i}"} if patients else {})} for i in range(unlabeled)]
+    (folder / "dataset.json").write_text(json.dumps({"training": entries, "unlabeled": extra}))
+    return folder
+
+
+def write_plan(folder: Path, **changes: Any) -> Path:
+    """A plan of eight runs on the list in ``folder / "data"``, which is made where it is not there."""
+    if not (folder / "data").exists():
+        write_cases(folder / "data")
+    content = {
+        "bundle": "semi_segmentation",
+        "data": "data",
+        "budgets": [2, 4],
+        "methods": ["supervised", "mean_teacher"],
+        "seeds": 2,
+        "steps": STEPS,
+        "test": 3,
+        "primary": {"method": "mean_teacher", "baseline": "supervised", "budget": 2},
+        **changes,
+    }
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
+    return path
+
+
+def open_study(path: Path, output: Path) -> tuple[Study, list[RunSpec]]:
+    """A study with its lists written, and its runs."""
+    plan = read_plan(path)
+    study = Study(plan, output, draw_splits(plan))
+    output.mkdir(parents=True, exist_ok=True)
+    write_splits(study.splits, output)
+    return study, runs(plan)
+
+
+def run_with_fakes(plan: str, output: str, jobs: int) -> None:
+    """Target of a process."""
+    process.bundle_command = fake_command  # type: ignore[assignment]
+    run_study(plan, output, jobs=jobs)
+
+
+def write_figures(study: Study, spec: RunSpec, dice: float | None, part: str = "test", seconds: float = 1.0) -> None:
+    """What a finished run leaves, every case with the same figure."""
+    study.begin(spec)
+    step = study.next_step(spec)
+    if step is not None and step.name == "train":
+        study.end(spec, step)
+    (study.folder(spec) / "steps.csv").write_text(
+        "step,seconds\n" + "".join(f"{i + 1},{seconds}\n" for i in range(STEPS))
+    )
+    names = [Path(case["image"]).name for case in study.splits[Path("splits/held_out.json")][part]]
+    cases = [{"image": name, "mean": {"dice": dice}} for name in names]
+    study.metrics(spec, part).parent.mkdir(exist_ok=True)
+    study.metrics(spec, part).write_text(json.dumps({"part": part, "mean": {"dice": dice}, "cases": cases}))

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monai_ssl.study.plan_file import PLAN, check_plan, freeze_plan, read_plan
+from monai_ssl.utils.errors import UserError
+from tests.study.helpers import write_plan
+
+FULL = {
+    "budgets": [2, "25%", "all"],
+    "methods": ["supervised", {"label": "Mine", "method": "mean_teacher", "settings": {"objective#noise": 0.0}}],
+    "primary": {"method": "Mine", "baseline": "supervised", "budget": "25%"},
+    "settings": {"patch_size": [16, 16, 16]},
+    "evaluation": {"overlap": 0.25},
+    "validation": 1,
+    "metric": "surface_dice",
+    "patient_regex": r"c\d+",
+    "split_seed": 7,
+}
+
+
+def test_a_plan_is_read_and_its_content_reads_back(tmp_path: Path) -> None:
+    plan = read_plan(write_plan(tmp_path, **FULL))
+    assert (plan.budgets, plan.seeds, plan.steps, plan.test) == (("2", "25%", "all"), (0, 1), 4, 3)
+    assert plan.methods[1].settings == {"objective#noise": 0.0}
+    assert plan.data == tmp_path / "data/dataset.json"
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(plan.content()))
+    assert read_plan(tmp_path / "again.yaml") == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgetes": [1]}, "unknown key 'budgetes' in the plan; did you mean 'budgets'"),
+        ({"seeds": None}, "`seeds` is missing in the plan"),
+        ({"seeds": "two"}, "`seeds` must be a whole number"),
+        ({"steps": 1.5}, "`steps` must be a whole number from 1, got 1.5"),
+        ({"test": -1}, "`test` must be a whole number from 0"),
+        ({"metric": "dise"}, "`metric` must be one of dice, .* did you mean 'dice'"),
+        ({"methods": []}, "`methods` must be a list"),
+        ({"methods": ["supervised", "Supervised"]}, "`method` must be a file of .*did you mean 'supervised'"),
+        ({"methods": ["supervised", "supervised"]}, "entry 2 of `methods`: label 'supervised' is taken"),
+        ({"methods": [{"label": "a b", "method": "supervised"}, {"label": "A-B", "method": "supervised"}]}, "is taken"),
+        ({"methods": [{"label": "x"}]}, "`method` is missing in entry 1 of `methods`"),
+        ({"methods": [{"label": "?", "method": "supervised"}]}, "`label` must be a name with letters"),
+        ({"methods": [{"method": "supervised", "setings": {}}]}, "did you mean 'settings'"),
+        ({"methods": [{"method": "supervised", "settings": {"seed": 1}}]}, "must leave 'seed' to the study"),
+        ({"primary": {"method": "mean_teacher", "baseline": "sup", "budget": 2}}, "`primary: baseline` must be one of"),
+        ({"primary": {"method": "mean_teacher", "baseline": "supervised", "budget": 3}}, "`primary: budget` .*got '3'"),
+        ({"primary": {"method": "supervised", "baseline": "supervised", "budget": 2}}, "must compare two methods"),
+        ({"screen": {"budget": 2, "seeds": 1, "keep": 1}}, "`screen: keep` must be below 1"),
+        ({"screen": {"budget": 3, "seeds": 1, "keep": 1}}, "`screen: budget` must be one of 2, 4"),
+        ({"patient_regex": 3}, "`patient_regex` must be a regular expression"),
+        ({"data": "gone"}, "`data` must be an existing file"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_file(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = write_plan(tmp_path, **changes)
+    with pytest.raises(UserError, match=message) as error:
+        read_plan(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_plan(tmp_path / "none.yaml")
+    for text in ("a: [", "- 1", ""):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"bad.yaml: (not valid YAML|the plan must be a mapping)"):
+            read_plan(tmp_path / "bad.yaml")
+
+
+def test_a_frozen_plan_may_grow(tmp_path: Path) -> None:
+    freeze_plan(read_plan(write_plan(tmp_path)), tmp_path / "data")
+    more = {"seeds": 3, "budgets": [1, 2, 4], "methods": ["supervised", "uncertainty_mean_teacher", "mean_teacher"]}
+    plan = read_plan(write_plan(tmp_path, **more))
+    freeze_plan(plan, tmp_path / "data")
+    assert read_plan(tmp_path / "data" / PLAN) == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 8}, "steps was 4, is now 8"),
+        ({"seeds": 1}, "seeds had 1"),
+        ({"budgets": [2]}, "budgets had 4"),
+        ({"methods": ["mean_teacher", {"label": "supervised", "method": "mean_teacher"}]}, "method .* is now "),
+        ({"primary": {"method": "supervised", "baseline": "mean_teacher", "budget": 2}}, "primary was "),
+        ({"settings": {"learning_rate": 1}}, "settings was None, is now"),
+    ],
+)
+def test_and_not_change(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    freeze_plan(read_plan(write_plan(tmp_path)), tmp_path / "data")
+    before = (tmp_path / "data" / PLAN).read_text()
+    with pytest.raises(UserError, match=rf"the plan has changed since the study began: .*{message}"):
+        freeze_plan(read_plan(write_plan(tmp_path, **changes)), tmp_path / "data")
+    assert (tmp_path / "data" / PLAN).read_text() == before
+    check_plan(read_plan(write_plan(tmp_path)), tmp_path / "data")
+
+
+def test_a_plan_in_the_place_of_the_frozen_one_is_left_alone(tmp_path: Path) -> None:
+    path = write_plan(tmp_path)
+    before = path.read_text()
+    with pytest.raises(UserError, match="is not a study's frozen plan"):
+        freeze_plan(read_plan(path), tmp_path)
+    assert path.read_text() == before
+
+
+def test_a_frozen_plan_that_was_edited_is_told(tmp_path: Path) -> None:
+    plan = read_plan(write_plan(tmp_path))
+    freeze_plan(plan, tmp_path / "data")
+    frozen = tmp_path / "data" / PLAN
+    freeze_plan(read_plan(frozen), tmp_path / "data")  # as it is, it is a plan
+    frozen.write_text(frozen.read_text().replace("steps: 4", "steps: 8"))
+    with pytest.raises(UserError, match="was edited"):
+        freeze_plan(plan, tmp_path / "data")

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_ssl.study.state import Study
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import FolderLock
+from tests.study.helpers import open_study, write_figures, write_plan
+
+
+def test_a_run_trains_then_is_tested_then_is_finished(tmp_path: Path) -> None:
+    settings = {"device": "cpu", "patch_size": [16, 16, 16]}
+    study, specs = open_study(write_plan(tmp_path, settings=settings, evaluation={"overlap": 0.0}), tmp_path / "out")
+    spec, folder = specs[1], tmp_path / "out/runs/2/mean_teacher/seed0"
+    study.begin(spec)
+    train = study.next_step(spec)
+    assert train is not None
+    assert (train.name, train.configs) == ("train", ("train.yaml", "methods/mean_teacher.yaml"))
+    shared = {"dataset_dir": tmp_path / "data", "datalist": tmp_path / "out/splits/2/seed0.json"}
+    assert train.settings == {
+        **settings,
+        **shared,
+        "output_dir": folder,
+        "seed": 0,
+        "max_steps": 4,
+        "overwrite": True,
+    }
+    (folder / "resume.pt").touch()
+    again = study.next_step(spec)
+    assert again is not None
+    assert again.settings["resume"] is True
+    assert "overwrite" not in again.settings
+    study.end(spec, train)
+    test = study.next_step(spec)
+    assert test is not None
+    assert (test.name, test.configs) == ("test", ("evaluate.yaml",))
+    own = {"part": "test", "weights": folder / "model.pt", "output_dir": folder / "test"}
+    assert test.settings == {"device": "cpu", "overlap": 0.0, **shared, **own}
+    assert not study.is_finished(spec)
+    write_figures(study, spec, 0.5)
+    assert study.next_step(spec) is None
+    assert study.is_finished(spec)
+
+
+def test_overrides_of_a_method_go_over_those_of_the_plan(tmp_path: Path) -> None:
+    mine = {"label": "b", "method": "supervised", "settings": {"amp": True}, "evaluation": {"overlap": 0.75}}
+    path = write_plan(
+        tmp_path,
+        methods=["supervised", mine],
+        settings={"amp": False},
+        evaluation={"overlap": 0.0},
+        primary={"method": "b", "baseline": "supervised", "budget": 2},
+    )
+    study, specs = open_study(path, tmp_path / "out")
+    for spec, amp, overlap in zip(specs, (False, True), (0.0, 0.75), strict=False):
+        study.begin(spec)
+        train = study.next_step(spec)
+        assert train is not None
+        assert train.settings["amp"] is amp
+        study.end(spec, train)
+        test = study.next_step(spec)
+        assert test is not None
+        assert test.settings["overlap"] == overlap
+
+
+def test_runs_of_a_screen_are_scored_on_validation_before_the_test(tmp_path: Path) -> None:
+    methods = ["supervised", "mean_teacher", "uncertainty_mean_teacher"]
+    screen = {"budget": 2, "seeds": [0], "keep": 1}
+    study, specs = open_study(write_plan(tmp_path, methods=methods, screen=screen, validation=2), tmp_path / "out")
+    assert study.parts(specs[0]) == ("validation", "test")
+    assert study.parts(specs[-1]) == ("test",)
+    write_figures(study, specs[0], 0.5)
+    step = study.next_step(specs[0])
+    assert step is not None
+    assert step.settings["part"] == "validation"
+    without = Study(
+        study.plan, study.output, {name: {**split, "validation": []} for name, split in study.splits.items()}
+    )
+    assert without.parts(specs[0]) == ("test",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 8}, "other steps or seed"),
+        ({"settings": {"amp": True}}, "other settings"),
+        ({"test": 2}, "other data list"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
+    write_figures(study, specs[0], 0.5)
+    study.begin(specs[0])
+    (tmp_path / "again").mkdir()
+    other, specs = open_study(write_plan(tmp_path, **changes), tmp_path / "again")
+    moved = Study(other.plan, study.output, other.splits)
+    for call in (moved.begin, moved.is_finished):
+        with pytest.raises(UserError, match=rf"run.json: this run was made with {message}"):
+            call(specs[0])
+
+
+def test_a_bundle_that_changed_is_told_and_a_comment_is_no_change(tmp_path: Path) -> None:
+    configs = tmp_path / "mine/configs"
+    (configs / "methods").mkdir(parents=True)
+    for name in ("train", "evaluate", "methods/supervised", "methods/mean_teacher"):
+        (configs / f"{name}.yaml").write_text("a: 1\n")
+    path = write_plan(tmp_path, bundle="mine")
+    study, specs = open_study(path, tmp_path / "out")
+    write_figures(study, specs[0], 0.5)
+    (configs / "train.yaml").write_text("# new\na:  1\n")
+    assert open_study(path, tmp_path / "out")[0].is_finished(specs[0])
+    study, specs = open_study(path, tmp_path / "out")
+    study.begin(specs[1])
+    (configs / "train.yaml").write_text("a: 2\n")
+    with pytest.raises(UserError, match="configs have changed since the study was started"):
+        study.begin(specs[1])
+    with pytest.raises(UserError, match=r"made with other mine/configs/train\.yaml"):
+        open_study(path, tmp_path / "out")[0].is_finished(specs[0])
+
+
+def test_methods_without_an_unlabelled_case_left_are_not_possible(tmp_path: Path) -> None:
+    zero = {"label": "zero", "method": "mean_teacher", "settings": {"unlabeled_batch_size": 0}}
+    study, specs = open_study(
+        write_plan(tmp_path, budgets=[2, "all"], methods=["supervised", "mean_teacher", zero], seeds=1),
+        tmp_path / "out",
+    )
+    left = [(spec.budget, spec.method.label) for spec in study.possible(specs)]
+    assert left == [("2", "supervised"), ("2", "mean_teacher"), ("2", "zero"), ("all", "supervised"), ("all", "zero")]
+
+
+@pytest.mark.parametrize("part", ["", "test"])
+def test_a_folder_that_a_process_holds_is_busy(part: str, tmp_path: Path) -> None:
+    study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
+    assert not study.is_busy(specs[0])
+    folder = study.folder(specs[0]) / part
+    folder.mkdir(parents=True)
+    lock = FolderLock(folder)
+    assert study.is_busy(specs[0])
+    lock.release()
+    assert not study.is_busy(specs[0])
+
+
+def test_the_record_holds_no_path(tmp_path: Path) -> None:
+    study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
+    study.begin(specs[0])
+    record = json.loads((study.folder(specs[0]) / "run.json").read_text())
+    assert record["trained"] is False
+    assert str(tmp_path) not in json.dumps(record)
