@@ -20,16 +20,27 @@ class ScanDataset(CacheDataset):
         data: cases, ``{"image": path, ..}``.
         transform: a ``Compose``.
         cache_rate: share of the cases that is kept in memory, in [0, 1].
+        channels: channels that every image must have; not looked at by default.
+        classes: number of classes, background included; every label must be a whole number below it. Not looked at by
+            default.
 
     Raises:
-        UserError: when ``cache_rate`` is out of range, or a scan cannot be read and transformed, naming its files.
+        UserError: when ``cache_rate`` is out of range, or a scan cannot be read and transformed or does not fit, naming
+            its files.
     """
 
     def __init__(
-        self, data: Sequence[Mapping[str, Any]], transform: Callable[..., Any], cache_rate: float = 0.0
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[..., Any],
+        cache_rate: float = 0.0,
+        channels: int | None = None,
+        classes: int | None = None,
     ) -> None:
         if not 0.0 <= cache_rate <= 1.0:
             raise UserError(f"cache_rate must be in 0 to 1, got {cache_rate}.")
+        self.channels = channels
+        self.classes = classes
         super().__init__(data=data, transform=transform, cache_rate=cache_rate, num_workers=1, progress=False)
 
     def _load_cache_item(self, idx: int) -> Any:
@@ -37,8 +48,24 @@ class ScanDataset(CacheDataset):
             return super()._load_cache_item(idx)
 
     def _transform(self, index: int) -> Any:
-        with _errors_name(self.data[index]):
-            return super()._transform(index)
+        case = self.data[index]
+        with _errors_name(case):
+            result = super()._transform(index)
+        for item in result if isinstance(result, list) else [result]:
+            self._check(case, item)
+        return result
+
+    def _check(self, case: Mapping[str, Any], item: Mapping[str, Any]) -> None:
+        if self.channels is not None and (found := item["image"].shape[0]) != self.channels:
+            raise UserError(f"{case['image']}: has {found} channels, the network takes {self.channels} (in_channels).")
+        if self.classes is not None and "label" in item:
+            label = item["label"]
+            wrong = label[(label < 0) | (label >= self.classes) | (label != label.round())]
+            if wrong.numel():
+                raise UserError(
+                    f"{case['label']}: has the value {float(wrong[0]):g}; labels must be whole numbers from 0 to "
+                    f"{self.classes - 1} (class_names). Correct the file, or name all classes in the list's `labels`."
+                )
 
 
 @contextmanager

@@ -63,3 +63,30 @@ def test_a_broken_scan_is_named(cases: list[dict[str, str]], cache_rate: float, 
 def test_the_share_is_a_share(cases: list[dict[str, str]], cache_rate: float) -> None:
     with pytest.raises(UserError, match=f"cache_rate must be in 0 to 1, got {cache_rate}"):
         ScanDataset(cases, transform(), cache_rate=cache_rate)
+
+
+def labelled(tmp_path: Path, label: np.ndarray, image: np.ndarray | None = None) -> list[dict[str, str]]:
+    image = np.zeros((4, 5, 6), np.float32) if image is None else image
+    for name, array in (("image", image), ("label", label)):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    return [{name: str(tmp_path / f"{name}.nii.gz") for name in ("image", "label")}]
+
+
+LOAD = Compose([LoadImaged(keys=["image", "label"], ensure_channel_first=True)])
+
+
+@pytest.mark.parametrize("value", [3.0, -1.0, 0.5, np.nan])
+def test_a_label_that_is_no_class_is_named_with_its_file(value: float, tmp_path: Path) -> None:
+    label = np.zeros((4, 5, 6), np.float32)
+    label[1, 2, 3] = value
+    dataset = ScanDataset(labelled(tmp_path, label), LOAD, classes=3)
+    with pytest.raises(UserError, match=rf"label\.nii\.gz: has the value {value:g}; .* from 0 to 2 \(class_names\)"):
+        dataset[0]
+    assert ScanDataset(labelled(tmp_path, np.full((4, 5, 6), 2.0)), LOAD, classes=3)[0]["label"].max() == 2
+
+
+def test_an_image_of_other_channels_is_named(tmp_path: Path) -> None:
+    cases = labelled(tmp_path, np.zeros((4, 5, 6)), np.zeros((4, 5, 6, 2), np.float32))
+    with pytest.raises(UserError, match=r"image\.nii\.gz: has 2 channels, the network takes 1 \(in_channels\)"):
+        ScanDataset(cases, LOAD, channels=1)[0]
+    assert ScanDataset(cases, LOAD, channels=2)[0]["image"].shape == (2, 4, 5, 6)
