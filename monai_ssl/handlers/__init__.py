@@ -7,6 +7,7 @@ from monai_ssl.handlers.progress_bar import StepProgressBar
 from monai_ssl.handlers.progress_picture import ProgressPicture
 from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
 from monai_ssl.handlers.scores import SegmentationReport
+from monai_ssl.handlers.selection import ModelSelection
 from monai_ssl.handlers.step_log import StepLog
 from monai_ssl.handlers.teacher import TeacherUpdate
 from monai_ssl.handlers.validation import StepValidation
@@ -14,6 +15,7 @@ from monai_ssl.handlers.weights_report import WeightsReport
 
 __all__ = [
     "CheckpointWriter",
+    "ModelSelection",
     "ModelWriter",
     "NonFiniteGuard",
     "Overlay",

@@ -111,19 +111,25 @@ class ModelWriter:
 
     Args:
         paths: the files; MONAI Label reads one in the bundle, the run's folder has the other.
+        best: what :class:`~monai_ssl.handlers.ModelSelection` keeps; its weights are written in place of the last.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], best: str | os.PathLike[str] | None = None) -> None:
         self.paths = [Path(path) for path in paths]
+        self.best = best
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.COMPLETED, self._save)
 
     def _save(self, engine: Any) -> None:
+        weights, step = engine.objective.deployed.state_dict(), engine.state.iteration
+        if self.best is not None:
+            chosen = torch.load(self.best, map_location="cpu", weights_only=True)
+            weights, step = chosen["network"], chosen["step"]
         for path in self.paths:
-            save_torch(engine.objective.deployed.state_dict(), path)
-            logger.info(f"wrote {path} after step {engine.state.iteration}")
+            save_torch(weights, path)
+            logger.info(f"wrote {path}: the network of step {step}")
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:

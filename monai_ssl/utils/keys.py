@@ -30,6 +30,7 @@ class RunFiles(StrEnum):
 
     RESUME = "resume.pt"
     MODEL = "model.pt"
+    BEST = "best.pt"
     PREPROCESSING = "preprocessing.json"
     MANIFEST = "run_manifest.json"
     LOG = "log.txt"

@@ -15,7 +15,8 @@ from tests.bundles.helpers import FAST, load, processes, train, train_quietly
 from tests.helpers import same
 
 STEPS = 12
-LONG = {**FAST, "max_steps": STEPS, "epoch_length": 3, "save_interval": 1, "val_interval": 5}
+# the choice of a checkpoint must survive as well
+LONG = {**FAST, "max_steps": STEPS, "epoch_length": 3, "save_interval": 1, "val_interval": 5, "checkpoint": "chosen"}
 
 
 def rows(folder):
@@ -80,6 +81,7 @@ def check_kills(kills, mri, folder, expected, seconds):
     assert rows(folder) == rows(expected)
     assert same(load(folder / "model.pt"), load(expected / "model.pt"))
     assert same(load(folder / "resume.pt"), load(expected / "resume.pt"))
+    assert same(load(folder / "best.pt"), load(expected / "best.pt"))
     figures = [json.loads((run / "validation_metrics.json").read_text()) for run in (folder, expected)]
     assert figures[0] == figures[1]
     return reached
@@ -110,13 +112,14 @@ def test_a_finished_run_resumed_is_left_as_it_is(mri, tmp_path, uninterrupted):
     ("methods", "settings", "difference"),
     [
         (["mean_teacher"], {"seed": 1}, "seed was 0, is now 1"),
+        (["mean_teacher"], {"val_interval": 4}, "chosen every was 5, is now 4"),
         (["mean_teacher"], {"max_steps": 15}, "max_steps was 12, is now 15"),
         (["mean_teacher"], {"warmup_steps": 7}, "warmup_steps was 50, is now 7"),
         (["mean_teacher"], {"network_def#channels": [4, 12]}, "network_def::channels was [4, 8], is now [4, 12]"),
         (["mean_teacher"], {"objective#decay": 0.9}, "objective::decay was 0.99, is now 0.9"),
         (["supervised"], {}, "unlabeled_batch_size was 2, is now 0"),
     ],
-    ids=["seed", "steps", "schedule", "network", "objective", "method"],
+    ids=["seed", "interval", "steps", "schedule", "network", "objective", "method"],
 )
 def test_other_settings_are_refused_by_name(methods, settings, difference, mri, uninterrupted):
     run = uninterrupted[0]
