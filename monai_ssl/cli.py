@@ -137,6 +137,7 @@ def study(
     Finished runs are never repeated: after a stop, a failure or an addition to the plan, the same command goes on.
     """
     from monai_ssl.study.conduct import preview_study, run_study
+    from monai_ssl.study.markdown import mean_rows
 
     if dry_run:
         typer.echo("\n".join(preview_study(plan, output, jobs=jobs)))
@@ -147,14 +148,11 @@ def study(
         typer.echo("Stopped, and nothing is lost: the same command goes on.", err=True)
         raise typer.Exit(130) from None
     typer.echo("")
-    seeds = result.content["seeds"]
-    rows = []
-    for entry in result.content["scores"]:
-        means = {s: m for s, m in zip(entry["seeds"], entry["means"], strict=True) if m is not None}
-        each = [f"{means[seed]:.4f}" if seed in means else "" for seed in seeds]
-        average = f"{sum(means.values()) / len(means):.4f}" if means else ""
-        rows.append((entry["budget"], entry["method"], average, *each))
-    _print_table(("labels", "method", f"mean {result.content['metric']}", *(f"seed {seed}" for seed in seeds)), rows)
+    columns, rows = mean_rows(result.content)
+    _print_table(tuple(columns), [tuple(row) for row in rows])
+    typer.echo("")
+    for sentence in result.content["findings"]["answer"]:
+        typer.echo(sentence)
     typer.echo(f"Wrote {output}/study.json, study.csv and study.md.")
     for failure in result.failures:
         typer.echo(f"Error: {failure.spec.name}: {failure.reason}", err=True)

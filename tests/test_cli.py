@@ -182,7 +182,10 @@ def test_study_prints_its_table_and_a_failure_is_exit_code_1(tmp_path, monkeypat
     result = monai_ssl("study", plan, "--output", tmp_path / "out", "--jobs", 2)
     assert result.exit_code == 0, result.output
     assert "4 runs of 4 steps: 0 finished, 4 to do." in result.stdout
-    assert re.search(r"labels +method +mean dice +seed 0 +seed 1\n2 +supervised +0\.\d{4}", result.stdout)
+    row = r"2 +supervised +2 +0\.\d{4} +-?\d\.\d{4} to \d\.\d{4} +0\.\d{4} +0\.\d{4}\n"
+    assert re.search(r"labels +method +seeds +mean dice +95 % interval +seed 0 +seed 1\n" + row, result.stdout)
+    findings = json.loads((tmp_path / "out/study.json").read_text())["findings"]
+    assert "\n".join(findings["answer"]) in result.stdout
     plan = write_plan(tmp_path, methods=["supervised", "mean_teacher", BROKEN], budgets=[2])
     result = monai_ssl("study", plan, "--output", tmp_path / "out", "--jobs", 2)
     assert result.exit_code == 1

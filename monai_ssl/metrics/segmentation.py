@@ -14,9 +14,10 @@ from torch import Tensor
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["SCORE_NAMES", "case_record", "segmentation_scores", "summarise"]
+__all__ = ["LOWER_IS_BETTER", "SCORE_NAMES", "case_record", "segmentation_scores", "summarise"]
 
 SCORE_NAMES = ("dice", "surface_dice", "hausdorff_95")
+LOWER_IS_BETTER = ("hausdorff_95",)
 Scores = dict[str, float | None]
 
 # A NIfTI affine is float32: a 1 mm spacing can read 1.0000001 and put every distance of 1 mm beyond a 1 mm tolerance.

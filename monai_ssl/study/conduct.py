@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_ssl.study.curve_picture import draw_curves
 from monai_ssl.study.estimate import describe_estimate
-from monai_ssl.study.grid import Failure, run_grid
-from monai_ssl.study.plan import grid_runs, runs, screen_runs
-from monai_ssl.study.plan_file import check_plan, freeze_plan, read_plan
+from monai_ssl.study.frozen_plan import check_plan, freeze_plan
+from monai_ssl.study.grid import Failure, available_cores, run_grid
+from monai_ssl.study.plan import RunSpec, grid_runs, runs, screen_runs
+from monai_ssl.study.plan_file import read_plan
+from monai_ssl.study.probe import PROBE_STEPS, probe_training
 from monai_ssl.study.screen import choose, most_kept
 from monai_ssl.study.splits import draw_splits, write_splits
 from monai_ssl.study.state import Study
@@ -46,13 +49,14 @@ def run_study(
 
     The folder holds ``plan.yaml`` (the plan, which may only grow), ``splits/`` (see :mod:`monai_ssl.study.splits`),
     ``runs/<budget>/<method>/seed<k>/`` with ``test/metrics.json``, and the tables of :mod:`monai_ssl.study.table`,
-    which are written anew after every run.
+    which are written anew after every run; at the end ``curve.png`` and ``curve.svg``.
 
     Args:
         plan: the YAML file; see :mod:`monai_ssl.study.plan_file`.
         output: the study's folder.
         jobs: runs at once. Other numbers mean other numbers of threads, which can change last digits.
-        say: gets the estimate before the first run, and a line when a run ends.
+        say: gets the estimate before the first run, for which the first steps of each method are timed, and a line
+            when a run ends.
 
     Raises:
         UserError: when the plan or the data has a mistake or has changed, or another study holds the folder.
@@ -86,7 +90,7 @@ def preview_study(plan: str | os.PathLike[str], output: str | os.PathLike[str], 
     check_plan(study.plan, study.output)
     listed = study.possible(runs(study.plan, most_kept(study.plan)))
     states = [f"{'finished' if study.is_finished(spec) else 'to do'}: {spec.name}" for spec in listed]
-    return [*describe_estimate(study, listed, jobs), *states]
+    return [*_estimate(study, listed, jobs), *states]
 
 
 def _open(plan: str | os.PathLike[str], output: str | os.PathLike[str]) -> Study:
@@ -95,10 +99,11 @@ def _open(plan: str | os.PathLike[str], output: str | os.PathLike[str]) -> Study
     primary = checked.primary
     for label in (primary.method, primary.baseline):
         specs = [spec for spec in grid_runs(checked, (label,)) if spec.budget == primary.budget]
-        if study.possible(specs) != specs:
+        reasons = list(filter(None, map(study.impossible, specs)))
+        if reasons:
             raise UserError(
-                f"{plan}: `primary` compares {label} at {primary.budget} labels, where no unlabelled case is left for "
-                "it: choose a smaller budget."
+                f"{plan}: `primary` has {label} at {primary.budget} labels, which cannot be: {reasons[0]}. Choose "
+                "another budget."
             )
     return study
 
@@ -113,10 +118,19 @@ def _hold(folder: Path) -> FolderLock:
     return lock
 
 
+def _estimate(study: Study, listed: Sequence[RunSpec], jobs: int) -> list[str]:
+    threads = max(1, available_cores() // jobs)
+    # a study of short runs is over before they could be timed
+    worthwhile = study.plan.steps >= 20 * PROBE_STEPS
+    return describe_estimate(
+        study, listed, jobs, (lambda spec: probe_training(study, spec, threads)) if worthwhile else None
+    )
+
+
 def _carry_out(study: Study, jobs: int, say: Callable[[str], None]) -> StudyResult:
     plan = study.plan
     listed = study.possible(runs(plan, most_kept(plan)))
-    for line in describe_estimate(study, listed, jobs):
+    for line in _estimate(study, listed, jobs):
         say(line)
     screen = study.possible(screen_runs(plan))
     failures = run_grid(study, screen, jobs=jobs, say=say, done=lambda: write_tables(study))
@@ -126,4 +140,6 @@ def _carry_out(study: Study, jobs: int, say: Callable[[str], None]) -> StudyResu
     tried = [failure.spec for failure in failures]
     grid = study.possible(spec for spec in grid_runs(plan, choice.kept if choice else None) if spec not in tried)
     failures += run_grid(study, grid, jobs=jobs, say=say, done=lambda: write_tables(study, choice))
-    return StudyResult(write_tables(study, choice), failures)
+    content = write_tables(study, choice)
+    draw_curves(content, study.output / "curve")
+    return StudyResult(content, failures)

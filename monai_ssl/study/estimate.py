@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.state import Study
-from monai_ssl.utils.keys import RunFiles
+from monai_ssl.utils.errors import UserError
 
 __all__ = ["describe_estimate", "read_times"]
 
@@ -20,16 +20,20 @@ __all__ = ["describe_estimate", "read_times"]
 _BYTES_A_PARAMETER = 4 * 5
 
 
-def describe_estimate(study: Study, specs: Sequence[RunSpec], jobs: int) -> list[str]:
+def describe_estimate(
+    study: Study, specs: Sequence[RunSpec], jobs: int, probe: Callable[[RunSpec], float] | None = None
+) -> list[str]:
     """Say how many runs there are to do, and about how much disk and time they take.
 
-    Disk is that of the finished runs, or follows from the size of the network. Time is that of the trainings, from the
-    ``steps.csv`` of finished runs of the same method; before there is one, it is not known, and that is said.
+    Disk is that of the finished runs, or follows from the size of the network. Time is that of the finished processes
+    of the same method; a method without one is probed.
 
     Args:
         study: the study.
         specs: all its runs.
         jobs: runs at once.
+        probe: seconds of a training that was not done yet, such as :func:`~monai_ssl.study.probe.probe_training`; it
+            may raise ``UserError``. Without it, the time of such a method is not known, and that is said.
 
     Returns:
         Lines for a person.
@@ -39,7 +43,7 @@ def describe_estimate(study: Study, specs: Sequence[RunSpec], jobs: int) -> list
     most = " at most, by what the screen keeps" if study.plan.screen else ""
     lines = [f"{len(specs)} runs of {study.plan.steps} steps{most}: {len(finished)} finished, {len(left)} to do."]
     if left:
-        lines += [_disk(study, finished, left), _time(study, finished, left, jobs)]
+        lines += [_disk(study, finished, left), _time(study, specs, left, jobs, probe)]
     return lines
 
 
@@ -53,31 +57,59 @@ def read_times(steps: Path) -> tuple[int, float]:
 def _disk(study: Study, finished: Sequence[RunSpec], left: Sequence[RunSpec]) -> str:
     if finished:
         files = [[path.stat().st_size for path in study.folder(spec).rglob("*") if path.is_file()] for spec in finished]
-        each, source = fmean(sum(sizes) for sizes in files), "by the finished runs"
+        need, source = fmean(sum(sizes) for sizes in files) * len(left), "by the finished runs"
     else:
-        each = _BYTES_A_PARAMETER * max(
-            (_parameters(study, spec) for spec in {spec.method.label: spec for spec in left}.values()), default=0
-        )
-        source = "by the largest network of the plan, with a teacher; tables and pictures not counted"
-    if not each:
+        trainings = _by_training(study, left)
+        sizes = {spec.method.label: _parameters(study, spec) for spec in trainings}
+        need = _BYTES_A_PARAMETER * sum(sizes[spec.method.label] for spec in trainings)
+        source = "by the networks' sizes, with a teacher each; tables and pictures not counted"
+    if not need:
         return "Disk: not known until the first run is done."
-    return f"Disk: about {each * len(left) / 1e6:,.0f} MB ({source})."
+    return f"Disk: about {need / 1e6:,.0f} MB ({source})."
 
 
-def _time(study: Study, finished: Sequence[RunSpec], left: Sequence[RunSpec], jobs: int) -> str:
-    seconds: dict[str, list[float]] = {}
-    for spec in finished:
-        table = study.folder(spec) / RunFiles.STEPS
-        if table.is_file():
-            seconds.setdefault(spec.method.label, []).append(read_times(table)[1])
-    unknown = list(dict.fromkeys(spec.method.label for spec in left if spec.method.label not in seconds))
-    known = sum(fmean(seconds[spec.method.label]) for spec in left if spec.method.label in seconds) / jobs
-    hint = f"not known for {', '.join(unknown)} until the first run of each is done" if unknown else ""
-    if len(unknown) == len({spec.method.label for spec in left}):
+def _time(
+    study: Study, specs: Sequence[RunSpec], left: Sequence[RunSpec], jobs: int, probe: Callable[[RunSpec], float] | None
+) -> str:
+    trainings = _by_training(study, specs)
+    taken = _mean_seconds(study, (*trainings, *specs))
+    waiting = [spec for spec in _by_training(study, left) if "train" not in study.record(spec).seconds]
+    unknown: list[str] = []
+    for spec in {spec.method.label: spec for spec in reversed(waiting)}.values():
+        if "train" not in taken.get(spec.method.label, {}):
+            try:
+                if probe is None:
+                    raise UserError(f"{spec.method.label} before its first run is done")
+                taken.setdefault(spec.method.label, {})["train"] = probe(spec)
+            except UserError as error:
+                unknown.append(str(error))
+    total = sum(taken[spec.method.label]["train"] for spec in waiting if "train" in taken.get(spec.method.label, {}))
+    evaluations = [seconds for one in taken.values() for name, seconds in one.items() if name != "train"]
+    if evaluations:
+        total += fmean(evaluations) * sum(len(study.parts(spec)) for spec in left)
+    beside = "" if evaluations else " besides the evaluations"
+    hint = f"not known for {', '.join(sorted(unknown))}" if unknown else ""
+    if not total:
         return f"Time: {hint}."
-    return f"Time: about {known / 60:,.1f} minutes of training, {jobs} at once, besides start and evaluation" + (
-        f"; {hint}." if hint else "."
-    )
+    return f"Time: about {_words(total / jobs)}{beside}, {jobs} at once{'; ' + hint if hint else ''}."
+
+
+def _by_training(study: Study, specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """The runs that train, each once."""
+    return list({study.training_folder(spec): study.training(spec) for spec in specs}.values())
+
+
+def _mean_seconds(study: Study, specs: Iterable[RunSpec]) -> dict[str, dict[str, float]]:
+    """Seconds of finished processes, by label and step."""
+    taken: dict[str, dict[str, list[float]]] = {}
+    for spec in {study.folder(spec): spec for spec in specs}.values():
+        for name, seconds in study.record(spec).seconds.items():
+            taken.setdefault(spec.method.label, {}).setdefault(name, []).append(seconds)
+    return {label: {name: fmean(values) for name, values in steps.items()} for label, steps in taken.items()}
+
+
+def _words(seconds: float) -> str:
+    return f"{seconds / 60:,.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} hours"
 
 
 def _parameters(study: Study, spec: RunSpec) -> int:
@@ -85,7 +117,7 @@ def _parameters(study: Study, spec: RunSpec) -> int:
     configs, plan = study.plan.bundle / "configs", study.plan
     parser = ConfigParser()
     parser.read_config([str(configs / "train.yaml"), str(configs / "methods" / f"{spec.method.method}.yaml")])
-    changes: dict[str, Any] = {"datalist": str(plan.data), **plan.settings, **spec.method.settings}
+    changes: Mapping[str, Any] = {"datalist": str(plan.data), **plan.settings, **spec.method.settings}
     try:
         parser.update({name.replace("#", "::"): value for name, value in changes.items()})
         network = parser.get_parsed_content("network_def")

@@ -89,6 +89,8 @@ def gap_fraction(
         return abs(rest.mean) - (rest.high - rest.low) / 2
 
     def end(direction: float) -> float:
+        if outside(fraction) >= 0:  # nothing varies but by rounding
+            return fraction
         step = 1.0
         while outside(fraction + direction * step) < 0:
             step *= 2

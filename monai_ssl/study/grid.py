@@ -35,6 +35,7 @@ class _Job:
     step: Step
     process: subprocess.Popen[bytes]
     console_start: int
+    started: float
 
 
 @dataclass
@@ -51,11 +52,12 @@ class _Grid:
     failures: list[Failure] = field(default_factory=list)
 
     def fill(self) -> None:
-        """Start runs while there is room; one whose folder is still written by an earlier process waits."""
+        """Start runs while there is room; one whose folder or training another process is at waits."""
         for spec in list(self.waiting):
             if len(self.active) >= self.jobs:
                 return
-            if self.study.is_busy(spec):
+            training = self.study.training_folder(spec)
+            if any(self.study.training_folder(job.spec) == training for job in self.active) or self.study.is_busy(spec):
                 continue
             self.waiting.remove(spec)
             try:
@@ -75,8 +77,9 @@ class _Grid:
             return
         console = self.study.folder(spec) / CONSOLE
         start = console.stat().st_size if console.exists() else 0
-        process = start_process(self.study, spec, step, max(1, available_cores() // self.jobs))
-        self.active.append(_Job(spec, step, process, start))
+        threads = max(1, available_cores() // self.jobs)
+        process = start_process(self.study.plan.bundle, step, console, threads)
+        self.active.append(_Job(spec, step, process, start, time.monotonic()))
 
     def collect(self) -> None:
         """Take up the processes that have ended."""
@@ -86,7 +89,7 @@ class _Grid:
                 continue
             self.active.remove(job)
             if status == 0:
-                self.study.end(job.spec, job.step)
+                self.study.end(job.spec, job.step, time.monotonic() - job.started)
             if status == 0 and self.study.next_step(job.spec) != job.step:
                 self.go_on(job.spec)
             else:
@@ -102,7 +105,7 @@ class _Grid:
 
     def show(self) -> None:
         """Update the progress bar by the tables that the trainings write."""
-        tables = [self.study.folder(job.spec) / RunFiles.STEPS for job in self.active]
+        tables = [self.study.training_folder(job.spec) / RunFiles.STEPS for job in self.active]
         steps = sum(count_steps(table.read_bytes()) for table in tables if table.exists())
         self.progress.update([f"{job.spec.name} ({job.step.name})" for job in self.active], steps)
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from monai_ssl.metrics.segmentation import SCORE_NAMES
 from monai_ssl.utils.bundle_files import bundle_names, bundle_path
 
-__all__ = ["Method", "Plan", "Primary", "RunSpec", "Screen", "grid_runs", "runs", "screen_runs", "slug"]
+__all__ = ["Checkpoint", "Method", "Plan", "Primary", "RunSpec", "Screen", "grid_runs", "runs", "screen_runs", "slug"]
+
+Checkpoint = Literal["last", "chosen"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,23 @@ class Method:
         method: file below the bundle's ``configs/methods/``, without its suffix.
         settings: of its training, over the plan's.
         evaluation: settings of its evaluation, over the plan's.
+        checkpoint: ``last``, which trains with the whole budget, or ``chosen`` on validation cases, for which a fifth
+            of the budget is set aside.
     """
 
     label: str
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Checkpoint = "last"
+
+    def content(self) -> dict[str, Any]:
+        """Plain values without those that are the default."""
+        return {name: value for name, value in vars(self).items() if value and value != "last"}
+
+    def trains_as(self, other: Method) -> bool:
+        """Whether both differ in nothing but their evaluation."""
+        return (self.method, self.settings, self.checkpoint) == (other.method, other.settings, other.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,7 @@ class Plan:
         screen: the first stage, if the plan is staged.
         patient_regex: see :func:`monai_ssl.data.split.make_split`.
         split_seed: of the draw of validation and test cases.
+        margin: loss of the metric that does not matter, for "not worse"; ``None``: not asked.
     """
 
     bundle: Path
@@ -86,6 +100,7 @@ class Plan:
     screen: Screen | None = None
     patient_regex: str | None = None
     split_seed: int = 0
+    margin: float | None = None
 
     def content(self) -> dict[str, Any]:
         """Return plain values, which :func:`~monai_ssl.study.plan_file.read_plan` reads back as the same plan."""
@@ -96,7 +111,7 @@ class Plan:
             "bundle": self.bundle.name if known else str(self.bundle),
             "data": str(self.data),
             "budgets": list(self.budgets),
-            "methods": [{name: value for name, value in vars(method).items() if value} for method in self.methods],
+            "methods": [method.content() for method in self.methods],
             "seeds": list(self.seeds),
             "primary": vars(self.primary),
             "screen": screen,

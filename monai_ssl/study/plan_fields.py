@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from monai_ssl.data.datalist import find_datalist
+from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
 from monai_ssl.utils.bundle_files import bundle_path
 from monai_ssl.utils.errors import UserError
 
@@ -24,6 +25,7 @@ __all__ = [
     "one_of",
     "parse_budget",
     "parse_budgets",
+    "parse_margin",
     "parse_seeds",
     "whole_number",
 ]
@@ -31,7 +33,7 @@ __all__ = [
 # the same for every method, or a run's own place
 _STUDY_OWNS = {
     *("bundle_root", "dataset_dir", "datalist", "output_dir", "run_dir", "seed", "max_steps", "resume", "overwrite"),
-    *("weights", "part", "imports", "initialize", "run"),
+    *("weights", "part", "checkpoint", "imports", "initialize", "run"),
 }
 
 
@@ -118,6 +120,19 @@ def parse_seeds(given: Any, key: str) -> tuple[int, ...]:
     if isinstance(given, list):
         raise UserError(f"`{key}` must be a number of seeds or a list of them, got an empty list.")
     return tuple(range(whole_number(given, key, 1)))
+
+
+def parse_margin(given: Any, metric: str) -> float | None:
+    """Return the loss that does not matter: 0.005 of an overlap score unless given, none of a distance.
+
+    Raises:
+        UserError: when it is not above 0.
+    """
+    if given is None:
+        return None if metric in LOWER_IS_BETTER else 0.005
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < float("inf"):
+        raise UserError(f"`margin` must be above 0, in the unit of {metric}, got {given!r}.")
+    return float(given)
 
 
 def bundle_folder(given: Any, folder: Path) -> Path:

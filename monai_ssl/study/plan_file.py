@@ -14,9 +14,8 @@ A minimal plan (paths are relative to the plan's own folder)::
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +32,17 @@ from monai_ssl.study.plan_fields import (
     one_of,
     parse_budget,
     parse_budgets,
+    parse_margin,
     parse_seeds,
     whole_number,
 )
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.files import atomic_write
 
-__all__ = ["PLAN", "check_plan", "freeze_plan", "read_plan"]
+__all__ = ["read_plan"]
 
-PLAN = "plan.yaml"
-"""The frozen plan in the study's folder."""
-
-_FROZEN = "# the plan of this study"
 _REQUIRED = ("bundle", "data", "budgets", "methods", "seeds", "steps", "primary")
-_OPTIONAL = ("validation", "test", "metric", "settings", "evaluation", "screen", "patient_regex", "split_seed")
+_CASES = ("validation", "test", "patient_regex", "split_seed")
+_OPTIONAL = (*_CASES, "metric", "margin", "settings", "evaluation", "screen")
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -71,77 +67,13 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         raise UserError(f"{file}: {error}") from error
 
 
-def check_plan(plan: Plan, output: Path) -> None:
-    """Demand that the study in a folder, if there is one, has this plan, but for more seeds, budgets and methods.
-
-    A data list or bundle that lies elsewhere now is no change: their content is checked where it is used.
-
-    Args:
-        plan: the plan.
-        output: the study's folder.
-
-    Raises:
-        UserError: saying what has changed, or that the file there is no frozen plan.
-    """
-    path = output / PLAN
-    if not path.exists():
-        return
-    head, _, text = path.read_text(encoding="utf-8").partition("\n")
-    if not head.startswith(_FROZEN):
-        raise UserError(f"{path}: is not a study's frozen plan: keep your plan elsewhere, or choose another folder.")
-    if head != _head(text):
-        raise UserError(f"{path}: was edited, and the frozen plan must stay: restore it, and edit your own plan.")
-    changes = _changes(yaml.safe_load(text), plan.content())
-    if changes:
-        raise UserError(
-            f"{path}: the plan has changed since the study began: {'; '.join(changes)}. Only seeds, budgets and "
-            "methods may be added: give the old values, or start a study in another folder."
-        )
-
-
-def freeze_plan(plan: Plan, output: Path) -> None:
-    """Write the plan into the study's folder, after :func:`check_plan`.
-
-    Args:
-        plan: the plan.
-        output: the study's folder.
-
-    Raises:
-        UserError: see :func:`check_plan`.
-    """
-    check_plan(plan, output)
-    text = yaml.safe_dump(plan.content(), sort_keys=False, allow_unicode=True, width=120)
-    atomic_write(output / PLAN, lambda stream: stream.write(f"{_head(text)}\n{text}".encode()))
-
-
-def _head(text: str) -> str:
-    return f"{_FROZEN} (do not edit: {hashlib.sha256(text.encode()).hexdigest()[:16]})"
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    changes = []
-    for key in ("budgets", "seeds"):
-        changes += [f"{key} had {value}" for value in old[key] if value not in new[key]]
-    methods = {method["label"]: method for method in new["methods"]}
-    for method in old["methods"]:
-        if methods.get(method["label"]) != method:
-            now = f"is now {methods[method['label']]}" if method["label"] in methods else "is gone"
-            changes.append(f"method {method} {now}")
-    if Path(old["bundle"]).name != Path(new["bundle"]).name:
-        changes.append(f"bundle was {old['bundle']}, is now {new['bundle']}")
-    names = dict.fromkeys([*old, *new])
-    for key in (name for name in names if name not in ("budgets", "seeds", "methods", "bundle", "data")):
-        if old.get(key) != new.get(key):
-            changes.append(f"{key} was {old.get(key)}, is now {new.get(key)}")
-    return changes
-
-
 def _parse(content: Any, folder: Path) -> Plan:
     given = check_keys(content, "the plan", _REQUIRED, _OPTIONAL)
     bundle = bundle_folder(given["bundle"], folder)
     budgets = parse_budgets(given["budgets"])
     methods = _methods(given["methods"], bundle)
     labels = [method.label for method in methods]
+    metric = one_of(given.get("metric", SCORE_NAMES[0]), "metric", SCORE_NAMES)
     regex = given.get("patient_regex")
     if not isinstance(regex, (str, type(None))):
         raise UserError(f"`patient_regex` must be a regular expression in quotes, got {regex!r}.")
@@ -155,12 +87,13 @@ def _parse(content: Any, folder: Path) -> Plan:
         primary=_primary(given["primary"], labels, budgets),
         validation=whole_number(given.get("validation", 0), "validation", 0),
         test=whole_number(given.get("test", 0), "test", 0),
-        metric=one_of(given.get("metric", SCORE_NAMES[0]), "metric", SCORE_NAMES),
+        metric=metric,
         settings=check_settings(given.get("settings"), "settings", bundle, "train.yaml"),
         evaluation=check_settings(given.get("evaluation"), "evaluation", bundle, "evaluate.yaml"),
         screen=_screen(given.get("screen"), len(labels), budgets),
         patient_regex=regex,
         split_seed=whole_number(given.get("split_seed", 0), "split_seed", 0),
+        margin=parse_margin(given.get("margin"), metric),
     )
 
 
@@ -171,7 +104,7 @@ def _methods(given: Any, bundle: Path) -> tuple[Method, ...]:
     for number, entry in enumerate(given, 1):
         where = f"entry {number} of `methods`"
         entry = {"method": entry} if isinstance(entry, str) else entry
-        check_keys(entry, where, ("method",), ("label", "settings", "evaluation"))
+        check_keys(entry, where, ("method",), ("label", "settings", "evaluation", "checkpoint"))
         method = method_file(entry["method"], bundle, where)
         label = entry.get("label", method)
         if not isinstance(label, str) or not slug(label):
@@ -186,6 +119,7 @@ def _methods(given: Any, bundle: Path) -> tuple[Method, ...]:
             method,
             check_settings(entry.get("settings"), f"settings` of `{label}", bundle, "train.yaml"),
             check_settings(entry.get("evaluation"), f"evaluation` of `{label}", bundle, "evaluate.yaml"),
+            one_of(entry.get("checkpoint", "last"), f"checkpoint` of `{label}", ("last", "chosen")),  # type: ignore[arg-type]
         )
     return tuple(methods.values())
 

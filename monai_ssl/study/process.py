@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from monai_ssl.study.execute import bundle_command
-from monai_ssl.study.plan import RunSpec
-from monai_ssl.study.state import Step, Study
+from monai_ssl.study.state import Step
 
 __all__ = ["CONSOLE", "last_error", "start_process"]
 
@@ -26,21 +25,21 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def start_process(study: Study, spec: RunSpec, step: Step, threads: int) -> subprocess.Popen[bytes]:
-    """Start a process of a run; it dies with this one. What it prints goes to the run's :data:`CONSOLE`.
+def start_process(bundle: Path, step: Step, console: Path, threads: int) -> subprocess.Popen[bytes]:
+    """Start a process of a run; it dies with this one.
 
     Args:
-        study: the study.
-        spec: the run.
+        bundle: the bundle's folder.
         step: the process.
+        console: file to which it adds what it prints, such as :data:`CONSOLE` in the run's folder.
         threads: processor cores for it, unless ``OMP_NUM_THREADS`` is set already.
     """
-    command = bundle_command(study.plan.bundle, step.configs, step.settings)
+    command = bundle_command(bundle, step.configs, step.settings)
     if sys.platform == "linux":
         command = [sys.executable, "-c", _LAUNCH, str(os.getpid()), *command]
     # MONAI warns of every config that it reads; these are our own
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONWARNINGS": "ignore"}
-    with open(study.folder(spec) / CONSOLE, "ab") as stream:
+    with open(console, "ab") as stream:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
         )

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
 from monai_ssl.study.plan import Plan, screen_runs
 from monai_ssl.study.state import Study
 from monai_ssl.utils.keys import ListParts
 
 __all__ = ["Choice", "choose", "most_kept"]
-
-_LOWER_IS_BETTER = ("hausdorff_95",)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def choose(study: Study) -> Choice | None:
         mean = json.loads(study.metrics(spec, part).read_text())["mean"][plan.metric] if done else None
         figures[spec.method.label].append(mean)
     means = {label: _mean(values) for label, values in figures.items()}
-    sign = 1 if plan.metric in _LOWER_IS_BETTER else -1
+    sign = 1 if plan.metric in LOWER_IS_BETTER else -1
     known = {label: mean for label, mean in means.items() if mean is not None and label != plan.primary.baseline}
     best = sorted(known, key=lambda label: sign * known[label])[: plan.screen.keep]
     kept = tuple(label for label in means if label in (*best, plan.primary.baseline, plan.primary.method))

@@ -1,7 +1,8 @@
 """The data lists of a study: test and validation cases drawn once, then nested labelled subsets for every seed.
 
 ``splits/held_out.json`` has all cases that may ever be trained on as ``training``; ``splits/<budget>/seed<k>.json`` is
-what one run sees. All are drawn by whole patients, as :mod:`monai_ssl.data.split` does.
+what one run sees. Where a method's checkpoint is chosen, ``seed<k>-chosen.json`` has the same labelled cases, a fifth
+of them for validation. All are drawn by whole patients, as :mod:`monai_ssl.data.split` does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from monai_ssl.data.split import make_split
 from monai_ssl.study.plan import Plan, RunSpec, runs, slug
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import write_json
+from monai_ssl.utils.keys import ListParts
 
 __all__ = ["HELD_OUT", "draw_splits", "split_path", "write_splits"]
 
@@ -24,15 +26,17 @@ HELD_OUT = Path("splits") / "held_out.json"
 
 
 def split_path(spec: RunSpec) -> Path:
-    """Where the data list of a run lies below the study's folder; the same for every method."""
-    return Path("splits") / slug(spec.budget) / f"seed{spec.seed}.json"
+    """Where the data list of a run lies below the study's folder; the same for every method with its checkpoint."""
+    chosen = "" if spec.method.checkpoint == "last" else f"-{spec.method.checkpoint}"
+    return Path("splits") / slug(spec.budget) / f"seed{spec.seed}{chosen}.json"
 
 
 def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
     """Draw every data list of a study.
 
-    For one seed, a smaller budget is a subset of a larger one. Test and validation cases are those of
-    :data:`HELD_OUT` in every list.
+    For one seed, a smaller budget is a subset of a larger one. Test cases are those of :data:`HELD_OUT` in every list,
+    and so are validation cases, but for a chosen checkpoint: there they come out of the budget. A budget of which
+    nothing would be left for training has no such list.
 
     Args:
         plan: the plan.
@@ -57,7 +61,11 @@ def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
         drawn = {HELD_OUT: held_out}
         for spec in runs(plan):
             if split_path(spec) not in drawn:
-                drawn[split_path(spec)] = make_split(held_out, labels=spec.budget, seed=spec.seed)
+                split = make_split(held_out, labels=spec.budget, seed=spec.seed)
+                if spec.method.checkpoint == "last":
+                    drawn[split_path(spec)] = split
+                elif (chosen := _with_own_validation(split, spec.seed)) is not None:
+                    drawn[split_path(spec)] = chosen
     except UserError as error:
         raise UserError(f"{plan.data}: {error}") from error
     _check_budgets_differ(plan, drawn)
@@ -86,9 +94,34 @@ def write_splits(splits: Mapping[Path, dict[str, Any]], output: Path) -> None:
             )
 
 
+def _with_own_validation(split: dict[str, Any], seed: int) -> dict[str, Any] | None:
+    """A fifth of the labelled cases for validation, one patient at least; None where that leaves none for training."""
+    budget = split["training"]
+    for number in range(max(1, round(len(budget) / 5)), len(budget)):
+        try:
+            inner = make_split({"training": budget}, labels="all", validation=number, seed=seed)
+            break
+        except UserError:  # fewer cases than the first patient has
+            continue
+    else:
+        return None
+    parts = {str(part): inner[part] for part in (ListParts.TRAINING, ListParts.VALIDATION)}
+    made = split["split"]
+    counts, patients = ({**made[key], **{p: inner["split"][key][p] for p in parts}} for key in ("counts", "patients"))
+    messages = [*made["messages"], f"{counts[ListParts.VALIDATION]} labelled cases of the budget choose the checkpoint"]
+    return {
+        **split,
+        "numTraining": counts[ListParts.TRAINING],
+        "split": {**made, "counts": counts, "patients": patients, "messages": messages},
+        **parts,
+    }
+
+
 def _check_budgets_differ(plan: Plan, drawn: dict[Path, dict[str, Any]]) -> None:
     seen: dict[int, str] = {}
     for spec in runs(plan):
+        if split_path(spec) not in drawn:
+            continue
         asked = drawn[split_path(spec)]["split"]["asked"]["training"]
         if seen.setdefault(asked, spec.budget) != spec.budget:
             raise UserError(

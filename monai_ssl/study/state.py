@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,14 +11,15 @@ from typing import Any
 import yaml
 
 from monai_ssl.study.plan import Plan, RunSpec
+from monai_ssl.study.record import RunRecord, digest
 from monai_ssl.study.splits import HELD_OUT, split_path
+from monai_ssl.study.words import budget_words
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.files import FolderLock, write_json
+from monai_ssl.utils.files import FolderLock
 from monai_ssl.utils.keys import ListParts, RunFiles
 
 __all__ = ["Step", "Study"]
 
-_RECORD = "run.json"
 # settings of the training that its evaluation must share
 _SHARED = ("device", "tolerance_mm")
 
@@ -54,16 +53,41 @@ class Study:
         return self.plan.screen is not None and bool(self.splits[HELD_OUT][ListParts.VALIDATION])
 
     def possible(self, specs: Iterable[RunSpec]) -> list[RunSpec]:
-        """Leave out runs of methods that learn from unlabelled cases where a budget leaves none, as ``all`` does."""
-        return [
-            spec
-            for spec in specs
-            if self.splits[split_path(spec)][ListParts.UNLABELED] or not self._needs_unlabeled(spec)
-        ]
+        """Leave out the runs that are :meth:`impossible`."""
+        return [spec for spec in specs if not self.impossible(spec)]
+
+    def impossible(self, spec: RunSpec) -> str:
+        """Why a run cannot be, in words; empty where it can."""
+        split = self.splits.get(split_path(spec))
+        if split is None:
+            return f"{budget_words(spec.budget)} cannot spare a case for validation"
+        if not split[ListParts.UNLABELED] and self._needs_unlabeled(spec):
+            return f"{budget_words(spec.budget)} leave no unlabelled case"
+        return ""
+
+    def counts(self, spec: RunSpec) -> dict[str, int]:
+        """Cases that a run sees: ``labels`` with those that choose its checkpoint, and ``unlabeled``."""
+        counts = self.splits[split_path(spec)]["split"]["counts"]
+        own = counts[ListParts.VALIDATION] if spec.method.checkpoint == "chosen" else 0
+        return {"labels": counts[ListParts.TRAINING] + own, "unlabeled": counts[ListParts.UNLABELED]}
 
     def folder(self, spec: RunSpec) -> Path:
         """Where a run lies."""
         return self.output / spec.folder
+
+    def training(self, spec: RunSpec) -> RunSpec:
+        """The run that trains for this one: runs that differ in their evaluation alone share a training.
+
+        It is that of the method without an evaluation of its own, else of the first, so that a method added to the plan
+        leaves it where it is.
+        """
+        sharing = [method for method in self.plan.methods if method.trains_as(spec.method)]
+        method = min(sharing, key=lambda method: bool(method.evaluation))
+        return RunSpec(spec.budget, method, spec.seed)
+
+    def training_folder(self, spec: RunSpec) -> Path:
+        """Where a run's training lies."""
+        return self.folder(self.training(spec))
 
     def metrics(self, spec: RunSpec, part: str = ListParts.TEST) -> Path:
         """Where the figures of a run lie."""
@@ -84,12 +108,13 @@ class Study:
         """
         finished = all(self.metrics(spec, part).is_file() for part in self.parts(spec))
         if finished:
-            self._check_record(spec)
+            self.record(spec).check()
         return finished
 
     def is_busy(self, spec: RunSpec) -> bool:
         """Whether a process still writes in the run's folder, such as one whose study was killed."""
-        for folder in (self.folder(spec), *(self.folder(spec) / part for part in self.parts(spec))):
+        parts = (self.folder(spec) / part for part in self.parts(spec))
+        for folder in (self.training_folder(spec), self.folder(spec), *parts):
             if (folder / RunFiles.LOCK).exists():
                 try:
                     FolderLock(folder).release()
@@ -98,56 +123,56 @@ class Study:
         return False
 
     def begin(self, spec: RunSpec) -> None:
-        """Make the run's folder and note what the run is.
+        """Make the folders of the run and of its training, and note what they are.
 
         Raises:
             UserError: when the folder holds a run of other settings, or the bundle has changed meanwhile.
         """
         if Study(self.plan, self.output, self.splits)._configs != self._configs:
             raise UserError(f"{self.plan.bundle}: the configs have changed since the study was started: restore them.")
-        self.folder(spec).mkdir(parents=True, exist_ok=True)
-        if (self.folder(spec) / _RECORD).exists():
-            self._check_record(spec)
-        else:
-            self._write_record(spec, trained=False)
+        for one in (self.training(spec), spec):
+            self.record(one).begin()
 
     def next_step(self, spec: RunSpec) -> Step | None:
         """The process that a run needs next; ``None`` when it is finished. The test comes at the very end."""
-        folder, plan = self.folder(spec), self.plan
-        cases = {"dataset_dir": plan.data.parent, "datalist": self.output / split_path(spec)}
-        settings = {**plan.settings, **spec.method.settings}
-        if not self._record(spec)["trained"]:
+        folder, plan = self.training_folder(spec), self.plan
+        if not self.record(self.training(spec)).trained:
             switch = "resume" if (folder / RunFiles.RESUME).exists() else "overwrite"
-            own = {"output_dir": folder, "seed": spec.seed, "max_steps": plan.steps, switch: True}
-            return Step("train", ("train.yaml", f"methods/{spec.method.method}.yaml"), {**settings, **cases, **own})
+            return self.training_step(spec, folder, self.output / split_path(spec), {switch: True})
+        settings = {**plan.settings, **spec.method.settings}
         shared = {name: settings[name] for name in _SHARED if name in settings}
         evaluation = {**shared, **plan.evaluation, **spec.method.evaluation, "weights": folder / RunFiles.MODEL}
+        cases = {"dataset_dir": plan.data.parent, "datalist": self.output / HELD_OUT}
         for part in self.parts(spec):
             if not self.metrics(spec, part).is_file():
-                own = {"part": part, "output_dir": folder / part}
+                own = {"part": part, "output_dir": self.folder(spec) / part}
                 return Step(part, ("evaluate.yaml",), {**evaluation, **cases, **own})
         return None
 
-    def end(self, spec: RunSpec, step: Step) -> None:
-        """Note that a process ended well."""
-        if step.name == "train":
-            self._write_record(spec, trained=True)
+    def training_step(self, spec: RunSpec, folder: Path, datalist: Path, settings: Mapping[str, Any]) -> Step:
+        """The process that trains.
 
-    def _record(self, spec: RunSpec) -> dict[str, Any]:
-        return json.loads((self.folder(spec) / _RECORD).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        Args:
+            spec: the run.
+            folder: its output.
+            datalist: its data list.
+            settings: over those of the plan, the method and the study.
+        """
+        plan, method = self.plan, spec.method
+        own: dict[str, Any] = {"dataset_dir": plan.data.parent, "datalist": datalist, "output_dir": folder}
+        own |= {"seed": spec.seed, "max_steps": plan.steps}
+        if method.checkpoint != "last":
+            own["checkpoint"] = method.checkpoint
+        configs = ("train.yaml", f"methods/{method.method}.yaml")
+        return Step("train", configs, {**plan.settings, **method.settings, **own, **settings})
 
-    def _write_record(self, spec: RunSpec, trained: bool) -> None:
-        write_json(self.folder(spec) / _RECORD, {"fingerprint": self._fingerprint(spec), "trained": trained})
+    def end(self, spec: RunSpec, step: Step, seconds: float) -> None:
+        """Note that a process ended well, and how long it took."""
+        self.record(self.training(spec) if step.name == "train" else spec).end(step.name, seconds)
 
-    def _check_record(self, spec: RunSpec) -> None:
-        path = self.folder(spec) / _RECORD
-        old, new = (self._record(spec) if path.exists() else {}).get("fingerprint", {}), self._fingerprint(spec)
-        changed = [name for name in new if old.get(name) != new[name]]
-        if changed:
-            raise UserError(
-                f"{path}: this run was made with other {', '.join(changed)}. Bring the old ones back, move the run's "
-                "folder away, or start a study in another folder."
-            )
+    def record(self, spec: RunSpec) -> RunRecord:
+        """What is noted of a run."""
+        return RunRecord(self.folder(spec), self._fingerprint(spec))
 
     def _fingerprint(self, spec: RunSpec) -> dict[str, str]:
         method = spec.method
@@ -156,9 +181,10 @@ class Study:
             "data list": self.splits[split_path(spec)],
             "settings": [self.plan.settings, method.settings, self.plan.evaluation, method.evaluation],
             "steps or seed": [self.plan.steps, spec.seed],
+            **({} if method.checkpoint == "last" else {"checkpoint": method.checkpoint}),
             **{f"{self.plan.bundle.name}/configs/{name}": self._config_digests[name] for name in files},
         }
-        return {name: _digest(part) for name, part in parts.items()}
+        return {name: digest(part) for name, part in parts.items()}
 
     def _needs_unlabeled(self, spec: RunSpec) -> bool:
         method = spec.method
@@ -174,9 +200,4 @@ class Study:
 
     @cached_property
     def _config_digests(self) -> dict[str, str]:
-        return {name: _digest(content) for name, content in self._configs.items()}
-
-
-def _digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return {name: digest(content) for name, content in self._configs.items()}

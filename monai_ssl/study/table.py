@@ -14,25 +14,31 @@ from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
 
+from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
 from monai_ssl.study.estimate import read_times
+from monai_ssl.study.findings import find
+from monai_ssl.study.frozen_plan import plan_growth
+from monai_ssl.study.markdown import write_markdown
 from monai_ssl.study.plan import RunSpec, grid_runs, runs
 from monai_ssl.study.screen import Choice
-from monai_ssl.study.splits import HELD_OUT, split_path
+from monai_ssl.study.splits import HELD_OUT
 from monai_ssl.study.state import Study
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write, write_json
 from monai_ssl.utils.keys import ListParts, RunFiles
 
-__all__ = ["collect", "markdown", "write_tables"]
+__all__ = ["collect", "write_tables"]
 
 
 def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     """Gather all finished runs into the content of ``study.json``.
 
     ``runs`` has an entry a run. ``scores`` has one for every budget and method of the grid: ``seeds``, the ``labels``
-    of each, and ``values``, an array seeds x ``cases`` (``null`` where a case has no class). ``missing`` names the runs
-    of the plan that are not finished, ``impossible`` those of methods that learn from unlabelled cases where the budget
-    leaves none.
+    of each, and ``values``, an array seeds x ``cases`` (``null`` where a case has no class, or, of a distance, misses
+    one). ``missing`` names the runs of the plan that are not finished, ``impossible`` those that cannot be, with the
+    ``reason``. ``growth`` is what was added to the plan on the way. ``ceiling`` is the baseline's largest budget,
+    ``chosen`` has the methods whose checkpoint is chosen. ``findings`` is what
+    :func:`~monai_ssl.study.findings.find` makes of all this.
 
     Args:
         study: the study.
@@ -51,21 +57,27 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     grid = grid_runs(plan, kept)
     rows = [_row(study, spec, spec in grid, mean) for spec, (mean, _) in zip(finished, figures, strict=True)]
     values = [values for _, values in figures]
-    return {
+    content = {
         "metric": plan.metric,
         "steps": plan.steps,
         "primary": vars(plan.primary),
+        "margin": plan.margin,
         "methods": [method.label for method in plan.methods],
+        "chosen": [method.label for method in plan.methods if method.checkpoint == "chosen"],
         "budgets": list(plan.budgets),
+        "ceiling": _ceiling(study),
         "seeds": list(plan.seeds),
+        "growth": plan_growth(study.output),
         "validation_cases": len(held_out[ListParts.VALIDATION]),
+        "patient_rule": held_out["split"]["patient_rule"],
         "cases": cases,
         **({"screen": choice.content()} if choice else {}),
         "runs": rows,
         "scores": _scores(rows, values),
         "missing": [_place(spec) for spec in listed if spec not in finished],
-        "impossible": [_place(spec) for spec in every if spec not in listed],
+        "impossible": [{**_place(spec), "reason": study.impossible(spec)} for spec in every if spec not in listed],
     }
+    return {**content, "findings": find(content)}
 
 
 def write_tables(study: Study, choice: Choice | None = None) -> dict[str, Any]:
@@ -80,45 +92,14 @@ def write_tables(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     columns = ["budget", "labels", "unlabeled", "method", "seed", "stage", content["metric"], "steps"]
     rows = [[row["mean" if name == content["metric"] else name] for name in columns] for row in content["runs"]]
     _write_text(study.output / "study.csv", _csv([columns, *rows]))
-    _write_text(study.output / "study.md", markdown(content))
+    _write_text(study.output / "study.md", write_markdown(content))
     times = []
-    for spec in _by_row(study, runs(study.plan)):
-        table = study.folder(spec) / RunFiles.STEPS
+    for spec in study.possible(_by_row(study, runs(study.plan))):
+        table = study.training_folder(spec) / RunFiles.STEPS
         if table.is_file() and study.is_finished(spec):
             times.append([*_place(spec).values(), *read_times(table)])
     _write_text(study.output / "times.csv", _csv([["budget", "method", "seed", "steps", "seconds"], *times]))
     return content
-
-
-def markdown(content: dict[str, Any]) -> str:
-    """The table for people: every seed's figure and their mean, for each budget and method.
-
-    Args:
-        content: as :func:`collect` returns it.
-    """
-    seeds, screen = content["seeds"], content.get("screen")
-    lines = [
-        f"Mean {content['metric']} over {len(content['cases'])} test cases, the same for every run. Last checkpoint "
-        f"after {content['steps']} optimiser steps, for every method. A seed is another labelled subset and another "
-        "initialisation, shared by the methods.",
-        "",
-        "| labels | method | seeds | mean | " + " | ".join(f"seed {seed}" for seed in seeds) + " |",
-        "|---" * (4 + len(seeds)) + "|",
-    ]
-    for entry in content["scores"]:
-        means = dict(zip(entry["seeds"], entry["means"], strict=True))
-        known = [mean for mean in means.values() if mean is not None]
-        labels = "-".join(str(number) for number in sorted({min(entry["labels"]), max(entry["labels"])}))
-        budget = entry["budget"] if entry["budget"] == labels else f"{entry['budget']} ({labels})"
-        cells = [budget, entry["method"], str(len(known)), _digits(fmean(known) if known else None)]
-        lines.append("| " + " | ".join([*cells, *(_digits(means.get(seed)) for seed in seeds)]) + " |")
-    if screen:
-        lines += ["", screen["note"]]
-    for place in {(place["budget"], place["method"]): place for place in content["impossible"]}.values():
-        lines += ["", f"{place['method']} needs unlabelled cases, of which {place['budget']} labels leave none."]
-    if content["missing"]:
-        lines += ["", f"Not finished: {len(content['missing'])} runs."]
-    return "\n".join(lines) + "\n"
 
 
 def _by_row(study: Study, specs: Sequence[RunSpec]) -> list[RunSpec]:
@@ -132,17 +113,30 @@ def _figures(study: Study, spec: RunSpec, cases: Sequence[str]) -> tuple[float |
     figures = _read(path)
     if [case["image"] for case in figures["cases"]] != [PurePath(case).name for case in cases]:
         raise UserError(f"{path}: was not made from the study's {len(cases)} test cases: delete it and run again.")
-    return figures["mean"][metric], [case["mean"][metric] for case in figures["cases"]]
+    return figures["mean"][metric], [_value(case, metric) for case in figures["cases"]]
+
+
+def _value(case: dict[str, Any], metric: str) -> float | None:
+    """A case's figure; none where its mean would be over other classes than in a run that misses none of them."""
+    classes = case.get("classes", {}).values() if metric in LOWER_IS_BETTER else ()
+    missed = any(one["dice"] is not None and one[metric] is None for one in classes)
+    return None if missed else case["mean"][metric]
+
+
+def _ceiling(study: Study) -> str | None:
+    """The budget at which the baseline has most labels; none where there is nothing below."""
+    labels: dict[str, list[int]] = {}
+    for spec in study.possible(grid_runs(study.plan, (study.plan.primary.baseline,))):
+        labels.setdefault(spec.budget, []).append(study.counts(spec)["labels"])
+    return max(labels, key=lambda budget: fmean(labels[budget])) if len(labels) > 1 else None
 
 
 def _row(study: Study, spec: RunSpec, in_grid: bool, mean: float | None) -> dict[str, Any]:
-    counts = study.splits[split_path(spec)]["split"]["counts"]
-    table = study.folder(spec) / RunFiles.STEPS
+    table = study.training_folder(spec) / RunFiles.STEPS
     return {
         **_place(spec),
         "stage": "grid" if in_grid else "screen",
-        "labels": counts[ListParts.TRAINING],
-        "unlabeled": counts[ListParts.UNLABELED],
+        **study.counts(spec),
         "steps": read_times(table)[0] if table.is_file() else study.plan.steps,
         "mean": mean,
     }
@@ -162,10 +156,6 @@ def _scores(rows: Sequence[dict[str, Any]], values: Sequence[list[float | None]]
 
 def _place(spec: RunSpec) -> dict[str, Any]:
     return {"budget": spec.budget, "method": spec.method.label, "seed": spec.seed}
-
-
-def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:

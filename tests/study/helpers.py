@@ -120,7 +120,7 @@ def write_figures(study: Study, spec: RunSpec, dice: float | None, part: str = "
     study.begin(spec)
     step = study.next_step(spec)
     if step is not None and step.name == "train":
-        study.end(spec, step)
+        study.end(spec, step, seconds)
     (study.folder(spec) / "steps.csv").write_text(
         "step,seconds\n" + "".join(f"{i + 1},{seconds}\n" for i in range(STEPS))
     )

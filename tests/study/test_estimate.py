@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from monai_ssl.study.estimate import describe_estimate, read_times
+from monai_ssl.study.plan import RunSpec
+from monai_ssl.study.state import Study
+from monai_ssl.utils.errors import UserError
 from tests.study.helpers import open_study, write_figures, write_plan
 
 
@@ -13,8 +16,9 @@ def test_before_any_run_the_network_tells_the_disk_and_nothing_the_time(tmp_path
     study, specs = open_study(write_plan(tmp_path, settings=channels), tmp_path / "out")
     runs, disk, time = describe_estimate(study, specs, 1)
     assert runs == "8 runs of 4 steps: 0 finished, 8 to do."
-    assert disk.startswith("Disk: about 2 MB (by the largest network")  # 8 runs of 15 thousand values, 20 bytes each
-    assert time == "Time: not known for supervised, mean_teacher until the first run of each is done."
+    assert disk.startswith("Disk: about 2 MB (by the networks' sizes")  # 8 runs of 15 thousand values, 20 bytes each
+    hint = "before its first run is done"
+    assert time == f"Time: not known for mean_teacher {hint}, supervised {hint}."
 
 
 def test_a_network_that_cannot_be_built_leaves_the_disk_open(tmp_path: Path) -> None:
@@ -22,20 +26,44 @@ def test_a_network_that_cannot_be_built_leaves_the_disk_open(tmp_path: Path) -> 
     assert describe_estimate(study, specs, 1)[1] == "Disk: not known until the first run is done."
 
 
+def finish(study: Study, spec: RunSpec, train: float, test: float) -> None:
+    write_figures(study, spec, 0.5)
+    study.record(study.training(spec)).end("train", train)
+    study.record(spec).end("test", test)
+
+
 def test_finished_runs_tell_disk_and_time(tmp_path: Path) -> None:
     study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
-    write_figures(study, specs[0], 0.5, seconds=60.0)
+    finish(study, specs[0], train=240.0, test=60.0)
     (study.folder(specs[0]) / "model.pt").write_bytes(b"0" * 1_000_000)
     runs, disk, time = describe_estimate(study, specs, 2)
     assert runs == "8 runs of 4 steps: 1 finished, 7 to do."
     assert disk == "Disk: about 7 MB (by the finished runs)."
-    assert time.startswith("Time: about 6.0 minutes of training, 2 at once")  # three more of four minutes
-    assert "not known for mean_teacher until" in time
-    write_figures(study, specs[1], 0.5, seconds=15.0)
-    assert "about 7.5 minutes" in describe_estimate(study, specs, 2)[2]
+    # three more trainings of four minutes and seven tests of one, two at once
+    assert time == "Time: about 10 minutes, 2 at once; not known for mean_teacher before its first run is done."
+    finish(study, specs[1], train=600.0, test=60.0)
+    assert describe_estimate(study, specs, 2)[2] == "Time: about 24 minutes, 2 at once."
     for spec in specs:
-        write_figures(study, spec, 0.5)
+        finish(study, spec, 1.0, 1.0)
     assert describe_estimate(study, specs, 1) == ["8 runs of 4 steps: 8 finished, 0 to do."]
+
+
+def test_a_method_that_did_not_run_yet_is_probed_once(tmp_path: Path) -> None:
+    flips = {"label": "flips", "method": "supervised", "evaluation": {"flip_axes": [0]}}
+    study, specs = open_study(write_plan(tmp_path, methods=["supervised", "mean_teacher", flips]), tmp_path / "out")
+    probed: list[str] = []
+
+    def probe(spec: RunSpec) -> float:
+        probed.append(spec.method.label)
+        if spec.method.label == "mean_teacher":
+            raise UserError("mean_teacher: Error: no such thing")
+        return 3600.0
+
+    time = describe_estimate(study, specs, 1, probe)[2]
+    assert sorted(probed) == ["mean_teacher", "supervised"]  # that of the flips is shared
+    assert time == (
+        "Time: about 4.0 hours besides the evaluations, 1 at once; not known for mean_teacher: Error: no such thing."
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,14 @@ def test_the_ceiling_may_be_one_run() -> None:
     assert gap_fraction(baseline[:1], method, ceiling).gap.seeds == 3
 
 
+def test_where_nothing_varies_the_interval_is_a_point() -> None:
+    levels = [np.full((3, 5), level) for level in (0.1, 0.1 + 0.7 * 0.3, 0.8)]
+    found = gap_fraction(*levels)
+    assert found.fraction == pytest.approx(0.3)
+    assert found.low == pytest.approx(0.3)
+    assert found.high == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("gap", [0.0, 0.001, -0.1])
 def test_a_gap_that_may_be_none_is_refused(gap: float) -> None:
     with pytest.raises(NoGapError, match=r"refused: ceiling less baseline is .* not told from none"):

@@ -38,6 +38,17 @@ def test_all_runs_are_done_and_none_again(tmp_path: Path) -> None:
     assert times == {path: path.stat().st_mtime_ns for path in study.output.rglob("*") if path.is_file()}
 
 
+def test_a_shared_training_is_done_once_however_many_run(tmp_path: Path) -> None:
+    flips = [{"label": f"flips {n}", "method": "supervised", "evaluation": {"flip_axes": [n]}} for n in range(3)]
+    study, specs = open_study(write_plan(tmp_path, methods=["supervised", "mean_teacher", *flips]), tmp_path / "out")
+    mixed = [spec for spec in specs if spec.method.label.startswith("flips")]
+    assert run_grid(study, [*mixed, *specs[:2]], jobs=4) == []  # the runs that share come first, and train
+    assert trainings(study) == 5
+    assert run_grid(study, specs, jobs=4) == []
+    assert trainings(study) == 8
+    assert all(study.is_finished(spec) for spec in specs)
+
+
 def test_a_failing_method_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     study, specs = open_study(write_plan(tmp_path, methods=["supervised", "mean_teacher", BROKEN]), tmp_path / "out")
     lines: list[str] = []

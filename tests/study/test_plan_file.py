@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from monai_ssl.study.plan_file import PLAN, check_plan, freeze_plan, read_plan
+from monai_ssl.study.plan_file import read_plan
 from monai_ssl.utils.errors import UserError
 from tests.study.helpers import write_plan
 
@@ -55,6 +55,16 @@ def test_a_plan_is_read_and_its_content_reads_back(tmp_path: Path) -> None:
         ({"screen": {"budget": 2, "seeds": 1, "keep": 1}}, "`screen: keep` must be below 1"),
         ({"screen": {"budget": 3, "seeds": 1, "keep": 1}}, "`screen: budget` must be one of 2, 4"),
         ({"patient_regex": 3}, "`patient_regex` must be a regular expression"),
+        (
+            {"methods": [{"method": "supervised", "checkpoint": "best"}]},
+            "`checkpoint` of `supervised` must be one",
+        ),
+        (
+            {"methods": [{"method": "supervised", "settings": {"checkpoint": "chosen"}}]},
+            "must leave 'checkpoint' to",
+        ),
+        ({"margin": 0}, "`margin` must be above 0, in the unit of dice, got 0"),
+        ({"margin": "small"}, "`margin` must be above 0"),
         ({"data": "gone"}, "`data` must be an existing file"),
     ],
 )
@@ -73,49 +83,3 @@ def test_a_file_that_is_no_plan(tmp_path: Path) -> None:
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(UserError, match=r"bad.yaml: (not valid YAML|the plan must be a mapping)"):
             read_plan(tmp_path / "bad.yaml")
-
-
-def test_a_frozen_plan_may_grow(tmp_path: Path) -> None:
-    freeze_plan(read_plan(write_plan(tmp_path)), tmp_path / "data")
-    more = {"seeds": 3, "budgets": [1, 2, 4], "methods": ["supervised", "uncertainty_mean_teacher", "mean_teacher"]}
-    plan = read_plan(write_plan(tmp_path, **more))
-    freeze_plan(plan, tmp_path / "data")
-    assert read_plan(tmp_path / "data" / PLAN) == plan
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"steps": 8}, "steps was 4, is now 8"),
-        ({"seeds": 1}, "seeds had 1"),
-        ({"budgets": [2]}, "budgets had 4"),
-        ({"methods": ["mean_teacher", {"label": "supervised", "method": "mean_teacher"}]}, "method .* is now "),
-        ({"primary": {"method": "supervised", "baseline": "mean_teacher", "budget": 2}}, "primary was "),
-        ({"settings": {"learning_rate": 1}}, "settings was None, is now"),
-    ],
-)
-def test_and_not_change(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    freeze_plan(read_plan(write_plan(tmp_path)), tmp_path / "data")
-    before = (tmp_path / "data" / PLAN).read_text()
-    with pytest.raises(UserError, match=rf"the plan has changed since the study began: .*{message}"):
-        freeze_plan(read_plan(write_plan(tmp_path, **changes)), tmp_path / "data")
-    assert (tmp_path / "data" / PLAN).read_text() == before
-    check_plan(read_plan(write_plan(tmp_path)), tmp_path / "data")
-
-
-def test_a_plan_in_the_place_of_the_frozen_one_is_left_alone(tmp_path: Path) -> None:
-    path = write_plan(tmp_path)
-    before = path.read_text()
-    with pytest.raises(UserError, match="is not a study's frozen plan"):
-        freeze_plan(read_plan(path), tmp_path)
-    assert path.read_text() == before
-
-
-def test_a_frozen_plan_that_was_edited_is_told(tmp_path: Path) -> None:
-    plan = read_plan(write_plan(tmp_path))
-    freeze_plan(plan, tmp_path / "data")
-    frozen = tmp_path / "data" / PLAN
-    freeze_plan(read_plan(frozen), tmp_path / "data")  # as it is, it is a plan
-    frozen.write_text(frozen.read_text().replace("steps: 4", "steps: 8"))
-    with pytest.raises(UserError, match="was edited"):
-        freeze_plan(plan, tmp_path / "data")

@@ -12,7 +12,6 @@ import pytest
 from monai_ssl.study import process
 from monai_ssl.study.process import CONSOLE, last_error, start_process
 from monai_ssl.study.state import Step
-from tests.study.helpers import open_study, write_plan
 
 
 @pytest.mark.parametrize(
@@ -38,13 +37,11 @@ def test_a_process_writes_its_console_and_gets_its_threads(
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-    study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
-    study.begin(specs[0])
     code = "import os, sys; print(os.environ['OMP_NUM_THREADS'], file=sys.stderr)"
     monkeypatch.setattr(process, "bundle_command", lambda *_: [sys.executable, "-S", "-c", code])
     for count in (1, 2):
-        assert start_process(study, specs[0], Step("train", (), {}), 3).wait() == 0
-        assert (study.folder(specs[0]) / CONSOLE).read_text() == f"{expected}\n" * count
+        assert start_process(tmp_path, Step("train", (), {}), tmp_path / CONSOLE, 3).wait() == 0
+        assert (tmp_path / CONSOLE).read_text() == f"{expected}\n" * count
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at a parent's death")

@@ -47,6 +47,28 @@ def test_methods_share_their_lists(tmp_path: Path) -> None:
     assert len({split_path(spec) for spec in runs(plan)}) == len(runs(plan)) / 2
 
 
+@pytest.mark.parametrize("patients", [False, True])
+def test_a_chosen_checkpoint_takes_its_validation_cases_out_of_the_budget(patients: bool, tmp_path: Path) -> None:
+    write_cases(tmp_path / "data", 30, patients=patients, unlabeled=3)
+    chosen = {"label": "chosen", "method": "supervised", "checkpoint": "chosen"}
+    methods = ["supervised", "mean_teacher", chosen]
+    plan = read_plan(write_plan(tmp_path, budgets=[2, 4, 10], methods=methods, test=6, validation=4))
+    drawn = draw_splits(plan)
+    for budget, own in ((4, 1), (10, 2)):
+        for seed in range(2):
+            last, split = (drawn[Path(f"splits/{budget}/seed{seed}{name}.json")] for name in ("", "-chosen"))
+            parts = [images(split, part) for part in ("training", "validation")]
+            assert parts[0] | parts[1] == images(last, "training")
+            assert not parts[0] & parts[1]
+            # whole patients, of two cases each
+            assert len(parts[1]) == (own if not patients else 2)
+            assert images(split, "unlabeled") == images(last, "unlabeled")
+            assert images(split, "test") == images(last, "test")
+            assert split["split"]["counts"]["training"] == len(parts[0])
+    # of two cases of one patient, none would be left for training
+    assert (Path("splits/2/seed0-chosen.json") in drawn) != patients
+
+
 def test_the_split_seed_draws_other_test_cases(tmp_path: Path) -> None:
     tests = [images(draw_splits(read_plan(write_plan(tmp_path, split_seed=s)))[HELD_OUT], "test") for s in range(4)]
     assert len({frozenset(cases) for cases in tests}) > 1

@@ -34,16 +34,66 @@ def test_a_run_trains_then_is_tested_then_is_finished(tmp_path: Path) -> None:
     assert again is not None
     assert again.settings["resume"] is True
     assert "overwrite" not in again.settings
-    study.end(spec, train)
+    study.end(spec, train, 1.5)
     test = study.next_step(spec)
     assert test is not None
     assert (test.name, test.configs) == ("test", ("evaluate.yaml",))
     own = {"part": "test", "weights": folder / "model.pt", "output_dir": folder / "test"}
-    assert test.settings == {"device": "cpu", "overlap": 0.0, **shared, **own}
+    # scored on the list that every run shares, whatever the run's own has for validation
+    assert test.settings == {
+        "device": "cpu",
+        "overlap": 0.0,
+        **shared,
+        "datalist": tmp_path / "out/splits/held_out.json",
+        **own,
+    }
     assert not study.is_finished(spec)
     write_figures(study, spec, 0.5)
     assert study.next_step(spec) is None
     assert study.is_finished(spec)
+
+
+def test_a_run_that_differs_in_its_evaluation_alone_shares_the_training(tmp_path: Path) -> None:
+    flips = {"label": "flips", "method": "supervised", "evaluation": {"flip_axes": [0]}}
+    weak = {"label": "weak", "method": "supervised", "settings": {"augmentation": "weak"}}
+    chosen = {"label": "chosen", "method": "supervised", "checkpoint": "chosen"}
+    methods = [flips, "supervised", "mean_teacher", weak, chosen]
+    study, specs = open_study(write_plan(tmp_path, methods=methods), tmp_path / "out")
+    flipped, plain, _, weakened, picked = specs[:5]
+    assert study.training(flipped) == plain
+    assert [study.training(spec) for spec in (plain, weakened, picked)] == [plain, weakened, picked]
+    study.begin(flipped)
+    train = study.next_step(flipped)
+    assert train is not None
+    assert train.settings["output_dir"] == study.folder(plain)
+    study.end(flipped, train, 2.0)
+    for spec in (plain, flipped):
+        study.begin(spec)
+        test = study.next_step(spec)
+        assert test is not None
+        assert test.settings["weights"] == study.folder(plain) / "model.pt"
+        assert test.settings["output_dir"] == study.folder(spec) / "test"
+        assert test.settings.get("flip_axes") == (None if spec == plain else [0])
+    assert study.record(plain).seconds == {"train": 2.0}
+    assert study.record(flipped).seconds == {}
+    study.begin(picked)
+    train = study.next_step(picked)
+    assert train is not None
+    assert train.settings["checkpoint"] == "chosen"
+    assert train.settings["datalist"] == tmp_path / "out/splits/2/seed0-chosen.json"
+    # the case that chooses counts as a label
+    assert study.counts(picked) == study.counts(plain) == {"labels": 2, "unlabeled": 7}
+
+
+def test_why_a_run_cannot_be(tmp_path: Path) -> None:
+    chosen = {"label": "chosen", "method": "supervised", "checkpoint": "chosen"}
+    path = write_plan(tmp_path, methods=["supervised", "mean_teacher", chosen], budgets=[1, 2, "all"], seeds=1)
+    study, specs = open_study(path, tmp_path / "out")
+    assert {spec.name: study.impossible(spec) for spec in specs if study.impossible(spec)} == {
+        "chosen, labels 1, seed 0": "1 label cannot spare a case for validation",
+        "mean_teacher, labels all, seed 0": "all labels leave no unlabelled case",
+    }
+    assert len(study.possible(specs)) == 7
 
 
 def test_overrides_of_a_method_go_over_those_of_the_plan(tmp_path: Path) -> None:
@@ -61,7 +111,7 @@ def test_overrides_of_a_method_go_over_those_of_the_plan(tmp_path: Path) -> None
         train = study.next_step(spec)
         assert train is not None
         assert train.settings["amp"] is amp
-        study.end(spec, train)
+        study.end(spec, train, 1.5)
         test = study.next_step(spec)
         assert test is not None
         assert test.settings["overlap"] == overlap

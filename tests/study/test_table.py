@@ -6,7 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
+import yaml
 
+from monai_ssl.study.findings import find
 from monai_ssl.study.plan import runs
 from monai_ssl.study.screen import choose
 from monai_ssl.study.table import collect, write_tables
@@ -42,12 +44,28 @@ def test_every_run_has_its_row_and_every_case_its_score(tmp_path: Path) -> None:
     assert [row["labels"] for row in rows] == ["2"] * 4 + ["9"] * 2
     assert [row["unlabeled"] for row in rows] == ["7"] * 4 + ["0"] * 2
     text = (tmp_path / "o/study.md").read_text()
-    assert "| labels | method | seeds | mean | seed 0 | seed 1 |" in text
-    assert "| 2 | supervised | 2 | 0.1500 | 0.0000 | 0.3000 |" in text
+    assert "| labels | method | seeds | mean dice | 95 % interval | seed 0 | seed 1 |" in text
+    mean = content["findings"]["means"][0]
+    interval = f"{mean['low']:.4f} to {mean['high']:.4f}"
+    assert f"| 2 | supervised | 2 | 0.1500 | {interval} | 0.0000 | 0.3000 |" in text
     assert "| all (9) | supervised | 2 |" in text
-    assert "mean_teacher needs unlabelled cases, of which all labels leave none." in text
+    assert "Without mean_teacher at all: all labels leave no unlabelled case." in text
+    assert (content["ceiling"], content["margin"], content["chosen"]) == ("all", 0.005, [])
+    assert "The list names no patients" in text
     times = (tmp_path / "o/times.csv").read_text().splitlines()
     assert times[:2] == ["budget,method,seed,steps,seconds", "2,supervised,0,4,4.0"]
+
+
+def test_findings_are_those_of_the_content_and_stand_in_every_file(tmp_path: Path) -> None:
+    study, specs = open_study(write_plan(tmp_path, seeds=3), tmp_path / "out")
+    for number, spec in enumerate(specs):
+        write_figures(study, spec, (0.5 if spec.method.label == "supervised" else 0.6) + (number % 3) / 100)
+    content = write_tables(study)
+    findings = content.pop("findings")
+    assert find(content) == findings
+    assert findings["primary"]["seeds"] == [0, 1, 2]
+    text = (tmp_path / "out/study.md").read_text()
+    assert all(sentence in text for sentence in (*findings["answer"], *findings["limits"]))
 
 
 def test_the_order_in_which_runs_end_leaves_no_trace(tmp_path: Path) -> None:
@@ -71,8 +89,9 @@ def test_what_is_missing_is_said_and_an_undefined_figure_is_null(tmp_path: Path)
     assert len(content["missing"]) == 7
     assert content["scores"][0]["means"] == [None]
     text = (tmp_path / "out/study.md").read_text()
-    assert "| 2 | mean_teacher | 0 |  |  |  |" in text
+    assert "| 2 | mean_teacher | 0 |  |  |  |  |" in text
     assert "Not finished: 7 runs." in text
+    assert content["findings"]["left_out_runs"] == [{"budget": "2", "method": "mean_teacher", "seed": 0}]
 
 
 def test_figures_of_other_cases_are_refused(tmp_path: Path) -> None:
@@ -84,6 +103,49 @@ def test_figures_of_other_cases_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(metrics))
     with pytest.raises(UserError, match=r"was not made from the study's 3 test cases"):
         collect(study)
+
+
+def test_a_distance_over_some_of_the_classes_is_no_figure(tmp_path: Path) -> None:
+    study, specs = open_study(write_plan(tmp_path, metric="hausdorff_95"), tmp_path / "out")
+    for spec in specs:
+        write_figures(study, spec, 0.5)
+        path = study.metrics(spec)
+        metrics = json.loads(path.read_text())
+        metrics["mean"]["hausdorff_95"] = 2.0
+        for case in metrics["cases"]:
+            case["mean"]["hausdorff_95"] = 2.0
+            case["classes"] = {name: {"dice": 0.5, "hausdorff_95": 2.0} for name in "ab"}
+            case["classes"]["absent"] = {"dice": None, "hausdorff_95": None}
+        if spec is specs[0]:
+            metrics["cases"][1]["classes"]["a"] = {"dice": 0.0, "hausdorff_95": None}
+        path.write_text(json.dumps(metrics))
+    content = write_tables(study)
+    assert content["scores"][0]["values"] == [[2.0, None, 2.0], [2.0] * 3]
+    assert content["findings"]["left_out_cases"] == [content["cases"][1]]
+    assert content["margin"] is None
+
+
+def test_a_chosen_checkpoint_costs_labels_and_runs_may_share_a_training(tmp_path: Path) -> None:
+    chosen = {"label": "chosen", "method": "supervised", "checkpoint": "chosen"}
+    flipped = {"label": "flipped", "method": "supervised", "evaluation": {"overlap": 0.25}}
+    path = write_plan(tmp_path, budgets=[1, 5], methods=["supervised", "mean_teacher", chosen, flipped], seeds=1)
+    plan = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**plan, "primary": {**plan["primary"], "budget": 5}}))
+    study, specs = open_study(path, tmp_path / "out")
+    for spec in study.possible(specs):
+        write_figures(study, spec, 0.5)
+        if spec.method.label == "flipped":
+            (study.folder(spec) / "steps.csv").unlink()
+    content = write_tables(study)
+    assert content["chosen"] == ["chosen"]
+    labels = {(row["budget"], row["method"]): row["labels"] for row in content["runs"]}
+    assert ("1", "chosen") not in labels
+    assert labels["5", "chosen"] == labels["5", "supervised"] == 5
+    text = (tmp_path / "out/study.md").read_text()
+    assert "Without chosen at 1: 1 label cannot spare a case for validation." in text
+    assert "for every method, but for chosen: chosen on a fifth of the labels" in text
+    times = [row.split(",")[:2] for row in (tmp_path / "out/times.csv").read_text().splitlines()[1:]]
+    assert times == [[row["budget"], row["method"]] for row in content["runs"]]
 
 
 def test_runs_of_the_screen_alone_stay_out_of_the_scores(tmp_path: Path) -> None:

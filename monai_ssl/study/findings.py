@@ -1,0 +1,102 @@
+"""What a study shows, from the content of ``study.json`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai_ssl.study.comparisons import compare, ends
+from monai_ssl.study.intervals import mean_interval
+from monai_ssl.study.limits import describe_limits
+from monai_ssl.study.savings import gap_fractions, power_law, saved_labels
+from monai_ssl.study.scores import Scores, plain, read_scores
+from monai_ssl.study.words import budget_words, effect_words, number_of, p_words, unit_of
+
+__all__ = ["find"]
+
+_LEVEL = 0.95
+
+
+def find(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Work out all statistics of a study, however far it is.
+
+    Every entry names its ``budget``, ``method`` and the ``seeds`` that it rests on. What cannot be told has a
+    ``reason`` in words in place of figures; figures have ``words`` beside them. Intervals and p values are for other
+    seeds and other cases; with one seed or one case there are none.
+
+    Args:
+        content: as :func:`~monai_ssl.study.table.collect` makes it.
+
+    Returns:
+        Plain values. ``answer``: sentences for a person. ``level``: of all intervals. ``unit``. ``left_out_cases`` and
+        ``left_out_runs``: see :func:`~monai_ssl.study.scores.read_scores`. ``means``: one for each budget and method.
+        ``primary``, ``others``, ``family``, ``non_inferiority``: see :func:`~monai_ssl.study.comparisons.compare`.
+        ``gap``, ``labels_saved``, ``power_law``: see :mod:`monai_ssl.study.savings`. ``limits``: sentences that say
+        what the study cannot tell.
+    """
+    scores = read_scores(content)
+    compared = compare(content, scores, level=_LEVEL)
+    law, law_values = power_law(content, scores)
+    saved = saved_labels(content, scores, law, level=_LEVEL)
+    return {
+        "answer": [_primary_answer(content, compared["primary"], scores.cases), _saved_answer(content, saved)],
+        "level": _LEVEL,
+        "unit": unit_of(content["metric"]),
+        "left_out_cases": list(scores.left_out_cases),
+        "left_out_runs": list(scores.left_out_runs),
+        "means": [_mean(entry, scores) for entry in content["scores"]],
+        **compared,
+        "gap": gap_fractions(content, scores, level=_LEVEL),
+        "labels_saved": saved,
+        "power_law": law_values,
+        "limits": describe_limits(content, scores),
+    }
+
+
+def _mean(entry: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    place = (entry["budget"], entry["method"])
+    seeds = scores.seeds(place) if scores.cases else []
+    values = scores.array(place, seeds) if seeds else None
+    figures: dict[str, Any] = {"mean": None, "low": None, "high": None}
+    if values is not None:
+        figures["mean"] = plain(values.mean())
+        if min(values.shape) > 1:
+            figures = ends(mean_interval(values, level=_LEVEL))
+    return {
+        "budget": place[0],
+        "method": place[1],
+        "labels": plain(sum(entry["labels"]) / len(entry["labels"])),
+        "seeds": seeds,
+        "by_seed": [] if values is None else [plain(mean) for mean in values.mean(1)],
+        **figures,
+    }
+
+
+def _primary_answer(content: Mapping[str, Any], primary: Mapping[str, Any], cases: int) -> str:
+    method, baseline, labels = primary["method"], primary["baseline"], budget_words(primary["budget"])
+    if "reason" in primary:
+        return f"Whether {method} is better than {baseline} with {labels} cannot be told: {primary['reason']}."
+    seeds, planned = len(primary["seeds"]), len(content["seeds"])
+    so_far = "" if seeds == planned else f"So far, with {seeds} of {number_of(planned, 'planned seed')}: "
+    figures = (
+        f"{effect_words(primary['effect'], content['metric'])}, {p_words(primary['p_value'])}, over "
+        f"{number_of(seeds, 'seed')} and {number_of(cases, 'test case')}"
+    )
+    if primary["found"]:
+        return f"{so_far}{method} with {labels} is {primary['verdict']} than {baseline}: {figures}."
+    none = "no difference is shown, which does not show that there is none"
+    return f"{so_far}{method} with {labels} against {baseline}: {none}: {figures}."
+
+
+def _saved_answer(content: Mapping[str, Any], saved: list[dict[str, Any]]) -> str:
+    primary = content["primary"]
+    entry: dict[str, Any] = next((one for one in saved if one["method"] == primary["method"]), {"reason": "not asked"})
+    if "reason" in entry:
+        return f"How many labels {primary['method']} saves cannot be told: {entry['reason']}."
+    for point in entry["points"]:
+        if point["budget"] == primary["budget"]:
+            return f"In labels of {primary['baseline']}, with {primary['method']} {point['words']}."
+    return (
+        f"How many labels {primary['method']} saves with {budget_words(primary['budget'])} cannot be told: that is not "
+        f"below the largest budget of {primary['baseline']}."
+    )

@@ -1,0 +1,91 @@
+"""What a study cannot tell, as far as that follows from its own content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai_ssl.data.patients import BY_FILE_NAME
+from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
+from monai_ssl.study.scores import Scores
+from monai_ssl.study.words import joined, number_of
+from monai_ssl.utils.keys import ListParts
+
+__all__ = ["describe_limits"]
+
+_FEW_SEEDS, _FEW_CASES = 5, 20
+
+
+def describe_limits(content: Mapping[str, Any], scores: Scores) -> list[str]:
+    """Say what no figure of the study shows.
+
+    Args:
+        content: as :func:`~monai_ssl.study.table.collect` makes it.
+        scores: its scores.
+
+    Returns:
+        Sentences for a person.
+    """
+    of_plan = [*_of_draws(content), *_of_growth(content), *_of_patients(content), *_of_screen(content)]
+    return [*of_plan, *_of_figures(content, scores)]
+
+
+def _of_draws(content: Mapping[str, Any]) -> list[str]:
+    seeds, cases = len(content["seeds"]), len(content["cases"])
+    said = []
+    if seeds == 1:
+        said.append("One seed is a single draw of labelled cases and initialisation: nothing is shown for another.")
+    elif seeds < _FEW_SEEDS:
+        said.append(f"{seeds} seeds are few: intervals are wide, and differences that matter can go unseen.")
+    if cases < _FEW_CASES:
+        said.append(f"{number_of(cases, 'test case')} {'is' if cases == 1 else 'are'} few to stand for other cases.")
+    said.append("All figures are of one data list: they say nothing about other scanners, sites or tasks.")
+    return said
+
+
+def _of_growth(content: Mapping[str, Any]) -> list[str]:
+    if not content["growth"]:
+        return []
+    return [
+        f"Added to the plan after the study began: {joined(content['growth'])}. Seeds or methods that are added until "
+        "a difference shows find differences that are not there, and no p value here knows of it."
+    ]
+
+
+def _of_patients(content: Mapping[str, Any]) -> list[str]:
+    if content["patient_rule"] != BY_FILE_NAME:
+        return []
+    return [
+        "The list names no patients, so every file counts as one. Where two files are of one person, labelled, "
+        "unlabelled and test cases may share persons, figures flatter, and intervals are too narrow."
+    ]
+
+
+def _of_screen(content: Mapping[str, Any]) -> list[str]:
+    screen = content.get("screen")
+    if screen is None or screen["part"] != ListParts.TEST:
+        return []
+    named = (content["primary"]["method"], content["primary"]["baseline"])
+    chosen = [method for method in screen["kept"] if method not in named]
+    flattered = f"flatter what it kept, {joined(chosen)}" if chosen else "can flatter what it kept"
+    return [f"The screen looked at the test cases, so the figures {flattered}: confirm on other cases with new seeds."]
+
+
+def _of_figures(content: Mapping[str, Any], scores: Scores) -> list[str]:
+    said = []
+    left_out, runs = len(scores.left_out_cases), len(scores.left_out_runs)
+    empty = " A run that misses a class has no distance there, so this spares the runs that fail."
+    why = empty if content["metric"] in LOWER_IS_BETTER else ""
+    if left_out:
+        said.append(
+            f"{left_out} of {number_of(len(content['cases']), 'test case')} left out of every statistic, for all runs "
+            f"alike, since some run has no figure there.{why}"
+        )
+    if runs:
+        said.append(f"{number_of(runs, 'run')} without any figure left out of every statistic.{why}")
+    if content["missing"]:
+        said.append(
+            f"Not finished: {number_of(len(content['missing']), 'run')}. Until then every figure is a look on the way, "
+            "and a study that stops where they please flatters itself."
+        )
+    return said

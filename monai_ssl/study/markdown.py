@@ -1,0 +1,175 @@
+"""``study.md``: the answer first, then every figure that it rests on, then what it leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from monai_ssl.study.words import budget_words, p_words, unit_of
+
+__all__ = ["mean_rows", "write_markdown"]
+
+
+def write_markdown(content: Mapping[str, Any]) -> str:
+    """Return the text for people.
+
+    Args:
+        content: as :func:`~monai_ssl.study.table.collect` returns it, with its ``findings``.
+    """
+    parts = [
+        ["# What the study shows", *content["findings"]["answer"]],
+        ["## Every figure", *_figures(content)],
+        ["## Against the baseline", *_contrasts(content)],
+        *_not_worse(content["findings"]),
+        ["## Share of the gap", *_gap(content)],
+        ["## Labels saved", *_labels_saved(content["findings"])],
+        ["## What this does not show", _listed(content["findings"]["limits"])],
+    ]
+    return "\n\n".join(paragraph for part in parts for paragraph in part) + "\n"
+
+
+def mean_rows(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the table of means: for each budget and method the mean, its interval and every seed.
+
+    Args:
+        content: as :func:`~monai_ssl.study.table.collect` returns it, with its ``findings``.
+    """
+    columns = ["labels", "method", "seeds", f"mean {content['metric']}", "95 % interval"]
+    rows = []
+    for entry, scored in zip(content["findings"]["means"], content["scores"], strict=True):
+        labels = "-".join(str(number) for number in sorted({min(scored["labels"]), max(scored["labels"])}))
+        budget = entry["budget"] if entry["budget"] == labels else f"{entry['budget']} ({labels})"
+        by_seed = dict(zip(entry["seeds"], entry["by_seed"], strict=True))
+        cells = [budget, entry["method"], str(len(entry["seeds"])), _digits(entry["mean"]), _interval(entry)]
+        rows.append([*cells, *(_digits(by_seed.get(seed)) for seed in content["seeds"])])
+    return [*columns, *(f"seed {seed}" for seed in content["seeds"])], rows
+
+
+def _figures(content: Mapping[str, Any]) -> list[str]:
+    left_out, chosen = len(content["findings"]["left_out_cases"]), content["chosen"]
+    cases = f"{len(content['cases']) - left_out} of {len(content['cases'])}" if left_out else len(content["cases"])
+    other = f", but for {', '.join(chosen)}: chosen on a fifth of the labels, which count as labels" if chosen else ""
+    unit = unit_of(content["metric"])
+    said = [
+        f"Mean {content['metric']} ({unit}) over {cases} test cases, the same for every run. Last checkpoint after "
+        f"{content['steps']} optimiser steps, for every method{other}. A seed is another labelled subset and another "
+        "initialisation, shared by the methods. The interval is for other seeds and other cases.",
+        _table(*mean_rows(content)),
+    ]
+    if "screen" in content:
+        said.append(content["screen"]["note"])
+    reasons = {(one["budget"], one["method"]): one["reason"] for one in content["impossible"]}
+    return [*said, *(f"Without {method} at {budget}: {why}." for (budget, method), why in reasons.items())]
+
+
+def _contrasts(content: Mapping[str, Any]) -> list[str]:
+    findings = content["findings"]
+    columns = ["labels", "method", "difference", "95 % interval", "p", "p (Holm)", "p (these seeds)", "seeds", "shown"]
+    rows = []
+    for entry in (findings["primary"], *findings["others"]):
+        name = f"{entry['method']} (primary)" if entry is findings["primary"] else entry["method"]
+        if "reason" in entry:
+            rows.append([entry["budget"], name, *[""] * 5, str(len(entry["seeds"])), entry["reason"]])
+            continue
+        effect = entry["effect"]
+        tests = [entry["p_value"], entry.get("p_holm"), entry["p_cases"]]
+        figures = [f"{effect['mean']:+.4f}", _interval(effect), *("" if p is None else _p(p) for p in tests)]
+        rows.append([entry["budget"], name, *figures, str(len(entry["seeds"])), entry["verdict"]])
+    return [
+        f"Differences to {content['primary']['baseline']} in {findings['unit']}, paired by seed and case. Interval and "
+        "p are for other seeds and other cases, and decide; the last p, of a t test over cases, holds for these seeds "
+        "alone.",
+        _table(columns, rows),
+        findings["family"],
+    ]
+
+
+def _not_worse(findings: Mapping[str, Any]) -> Iterable[list[str]]:
+    entries = findings["non_inferiority"]
+    if not entries:
+        return
+    rows = [
+        [entry["budget"], entry["method"], *_or_reason(entry, lambda e: [f"{e['bound']:+.4f}", _yes(e["shown"])])]
+        for entry in entries
+    ]
+    yield [
+        "## Not worse",
+        f"Not worse than the baseline by {entries[0]['margin']:g} {findings['unit']} is shown where the worse end of "
+        "the interval of the difference lies within. Each stands alone, not corrected for their number.",
+        _table(["labels", "method", "worse end", "not worse shown"], rows),
+    ]
+
+
+def _gap(content: Mapping[str, Any]) -> list[str]:
+    entries, ceiling = content["findings"]["gap"], content["ceiling"]
+    if not entries or ceiling is None:
+        return ["There is no ceiling: the baseline has one budget alone."]
+    rows = []
+    for entry in entries:
+        shares = _or_reason(
+            entry, lambda e: [_percent(e["fraction"]), " to ".join(_percent(e[k]) for k in ("low", "high"))]
+        )
+        rows.append([entry["budget"], entry["method"], *shares])
+    fixed = any(entry.get("ceiling_fixed") for entry in entries)
+    luck = " The ceiling is a single run, whose luck is in no interval." if fixed else ""
+    return [
+        f"Of the way from {content['primary']['baseline']} to the same with {budget_words(ceiling)}, the ceiling. The "
+        f"fractions are not corrected for their number.{luck}",
+        _table(["labels", "method", "of the gap", "95 % interval"], rows),
+    ]
+
+
+def _labels_saved(findings: Mapping[str, Any]) -> list[str]:
+    said = []
+    for entry in findings["labels_saved"]:
+        points = entry.get("points", [])
+        said += [f"{entry['method']}: {point['words']}." for point in points]
+        said += [f"{entry['method']}: cannot be told, {entry['reason']}."] if "reason" in entry else []
+    law = findings["power_law"]
+    check = f"{law['words']}." if "words" in law else f"none, since {law['reason']}."
+    by_law = [
+        f"{entry['method']} with {point['labels']} labels {point['by_power_law']:.1f}"
+        for entry in findings["labels_saved"]
+        for point in entry.get("points", [])
+        if point["by_power_law"] is not None
+    ]
+    law_says = f" By it the methods are worth, in labels of the baseline: {', '.join(by_law)}." if by_law else ""
+    return [
+        "How many labels the baseline needs to be as good, read off its curve without going beyond what was measured. "
+        "A method's claims hold for its whole curve at once, but are not corrected for the number of methods.",
+        _listed(said),
+        f"A power law as a check only: {check}{law_says}",
+    ]
+
+
+def _or_reason(entry: Mapping[str, Any], cells: Callable[[Mapping[str, Any]], list[str]]) -> list[str]:
+    return ["", entry["reason"]] if "reason" in entry else cells(entry)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (columns, *rows)]
+    return "\n".join([lines[0], "|---" * len(columns) + "|", *lines[1:]])
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    return "" if entry["low"] is None else f"{entry['low']:.4f} to {entry['high']:.4f}"
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:.0f} %"
+
+
+def _p(value: float) -> str:
+    return p_words(value).removeprefix("p ").removeprefix("= ")
+
+
+def _yes(shown: bool) -> str:
+    return "yes" if shown else "no"

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from monai_ssl.data.patients import BY_FILE_NAME
+from monai_ssl.study.limits import describe_limits
+from monai_ssl.study.scores import read_scores
+from tests.study.contents import make_content
+
+
+def said(content: dict) -> str:
+    return "\n".join(describe_limits(content, read_scores(content)))
+
+
+def test_a_large_finished_study_has_the_limit_of_its_data_alone() -> None:
+    assert said(make_content()).splitlines() == [
+        "All figures are of one data list: they say nothing about other scanners, sites or tasks."
+    ]
+
+
+def test_few_seeds_and_few_cases() -> None:
+    assert "One seed is a single draw" in said(make_content(seeds=1))
+    assert "3 seeds are few" in said(make_content(seeds=3))
+    assert "1 test case is few" in said(make_content(cases=1))
+    assert "19 test cases are few" in said(make_content(cases=19))
+
+
+def test_a_plan_that_grew() -> None:
+    assert "after the study began: seed 5 and method cps. Seeds" in said(make_content(growth=["seed 5", "method cps"]))
+
+
+def test_unknown_patients_and_a_screen_by_test_cases() -> None:
+    assert "The list names no patients" in said(make_content(patient_rule=BY_FILE_NAME))
+    screen = {"part": "test", "kept": ["sup", "mt", "cps"]}
+    assert "the figures flatter what it kept, cps: confirm" in said(make_content(screen=screen))
+    assert "The screen" not in said(make_content(screen={**screen, "part": "validation"}))
+
+
+def test_what_is_left_out_or_missing_is_counted() -> None:
+    content = make_content(metric="hausdorff_95", missing=[{"budget": "2", "method": "mt", "seed": 9}])
+    content["scores"][0]["values"][0][0] = None
+    content["scores"][1]["values"][2] = [None] * 30
+    text = said(content)
+    assert "1 of 30 test cases left out of every statistic, for all runs alike" in text
+    assert "1 run without any figure left out of every statistic" in text
+    assert text.count("this spares the runs that fail") == 2
+    assert "Not finished: 1 run." in text
