@@ -129,7 +129,17 @@ def split(
 def study(
     plan: Annotated[Path, typer.Argument(help="The plan (YAML): bundle, data, budgets, methods, seeds, steps, ...")],
     output: Annotated[Path, typer.Option(help="The study's folder; a stopped study goes on there.")],
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, which share the processor's cores.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at once; default: 1, and on Slurm what the cluster gives."),
+    ] = None,
+    launcher: Annotated[
+        str, typer.Option(help="local, or slurm: the runs become a job array, which goes on by itself.")
+    ] = "local",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of sbatch, such as time=120 or gres=gpu:1; may be repeated."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and write nothing.")] = False,
 ) -> None:
     """Compare methods over labelled budgets and seeds, on the same test cases.
@@ -138,14 +148,21 @@ def study(
     """
     from monai_ssl.study.conduct import preview_study, run_study
     from monai_ssl.study.markdown import mean_rows
+    from monai_ssl.study.slurm_queue import slurm_options
 
+    if launcher not in ("local", "slurm"):
+        raise UserError(f"--launcher must be local or slurm, got {launcher!r}.")
+    if slurm and launcher == "local":
+        raise UserError("--slurm is for --launcher slurm: give that too, or leave it out.")
+    options = slurm_options(slurm or []) if launcher == "slurm" else None
     if dry_run:
         typer.echo("\n".join(preview_study(plan, output, jobs=jobs)))
         return
     try:
-        result = run_study(plan, output, jobs=jobs, say=typer.echo)
+        result = run_study(plan, output, jobs=jobs, slurm=options, say=typer.echo)
     except KeyboardInterrupt:
-        typer.echo("Stopped, and nothing is lost: the same command goes on.", err=True)
+        lost = "Stopped, and nothing is lost: the same command goes on."
+        typer.echo(lost if options is None else "The cluster goes on; the same command waits for it again.", err=True)
         raise typer.Exit(130) from None
     typer.echo("")
     columns, rows = mean_rows(result.content)
@@ -153,7 +170,7 @@ def study(
     typer.echo("")
     for sentence in result.content["findings"]["answer"]:
         typer.echo(sentence)
-    typer.echo(f"Wrote {output}/study.json, study.csv and study.md.")
+    typer.echo(f"Wrote {output}/study.md, study.json, study.csv, curve.png and curve.svg.")
     for failure in result.failures:
         typer.echo(f"Error: {failure.spec.name}: {failure.reason}", err=True)
     if result.failures:

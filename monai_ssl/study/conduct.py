@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from monai_ssl.study.plan import RunSpec, grid_runs, runs, screen_runs
 from monai_ssl.study.plan_file import read_plan
 from monai_ssl.study.probe import PROBE_STEPS, probe_training
 from monai_ssl.study.screen import choose, most_kept
+from monai_ssl.study.slurm import refuse_open_arrays, run_array
+from monai_ssl.study.slurm_queue import check_cluster
 from monai_ssl.study.splits import draw_splits, write_splits
 from monai_ssl.study.state import Study
 from monai_ssl.study.table import write_tables
@@ -42,7 +45,8 @@ def run_study(
     plan: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
+    slurm: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> StudyResult:
     """Carry out a plan, or go on with it: finished runs are never repeated, stopped ones go on at their checkpoint.
@@ -54,26 +58,36 @@ def run_study(
     Args:
         plan: the YAML file; see :mod:`monai_ssl.study.plan_file`.
         output: the study's folder.
-        jobs: runs at once. Other numbers mean other numbers of threads, which can change last digits.
+        jobs: runs at once; by default one here, and on Slurm what the cluster gives. Other numbers mean other numbers
+            of threads, which can change last digits.
+        slurm: options of sbatch by name; the runs are then submitted as a job array, which goes on whatever becomes of
+            this process. None: the runs are processes of this machine.
         say: gets the estimate before the first run, for which the first steps of each method are timed, and a line
             when a run ends.
 
     Raises:
-        UserError: when the plan or the data has a mistake or has changed, or another study holds the folder.
+        UserError: when the plan or the data has a mistake or has changed, another study holds the folder, or the
+            runs are on a cluster and shall be carried out here, or there is no Slurm.
     """
+    if slurm is not None:
+        check_cluster()
     study = _open(plan, output)
     study.output.mkdir(parents=True, exist_ok=True)
     lock = _hold(study.output)
     try:
+        if slurm is None:
+            refuse_open_arrays(study)
         freeze_plan(study.plan, study.output)
         write_splits(study.splits, study.output)
-        return _carry_out(study, jobs, say)
+        return _carry_out(study, jobs, slurm, say)
     finally:
         lock.release()
 
 
-def preview_study(plan: str | os.PathLike[str], output: str | os.PathLike[str], *, jobs: int = 1) -> list[str]:
-    """Say what :func:`run_study` would do, and write nothing.
+def preview_study(
+    plan: str | os.PathLike[str], output: str | os.PathLike[str], *, jobs: int | None = None
+) -> list[str]:
+    """Say what :func:`run_study` would do here, and write nothing.
 
     Args:
         plan: see :func:`run_study`.
@@ -90,7 +104,7 @@ def preview_study(plan: str | os.PathLike[str], output: str | os.PathLike[str], 
     check_plan(study.plan, study.output)
     listed = study.possible(runs(study.plan, most_kept(study.plan)))
     states = [f"{'finished' if study.is_finished(spec) else 'to do'}: {spec.name}" for spec in listed]
-    return [*_estimate(study, listed, jobs), *states]
+    return [*_estimate(study, listed, jobs or 1), *states]
 
 
 def _open(plan: str | os.PathLike[str], output: str | os.PathLike[str]) -> Study:
@@ -127,19 +141,27 @@ def _estimate(study: Study, listed: Sequence[RunSpec], jobs: int) -> list[str]:
     )
 
 
-def _carry_out(study: Study, jobs: int, say: Callable[[str], None]) -> StudyResult:
+def _carry_out(
+    study: Study, jobs: int | None, slurm: Mapping[str, str] | None, say: Callable[[str], None]
+) -> StudyResult:
     plan = study.plan
     listed = study.possible(runs(plan, most_kept(plan)))
-    for line in _estimate(study, listed, jobs):
+    if slurm is None:
+        estimate = _estimate(study, listed, jobs or 1)
+        launch = partial(run_grid, study, jobs=jobs or 1, say=say)
+    else:  # what this machine would take says nothing about the cluster
+        estimate = describe_estimate(study, listed, jobs or len(listed))
+        launch = partial(run_array, study, slurm=slurm, jobs=jobs, say=say)
+    for line in estimate:
         say(line)
     screen = study.possible(screen_runs(plan))
-    failures = run_grid(study, screen, jobs=jobs, say=say, done=lambda: write_tables(study))
+    failures = launch(screen, done=lambda: write_tables(study))
     choice = choose(study)
     if choice is not None:
         say(choice.content()["note"])
     tried = [failure.spec for failure in failures]
     grid = study.possible(spec for spec in grid_runs(plan, choice.kept if choice else None) if spec not in tried)
-    failures += run_grid(study, grid, jobs=jobs, say=say, done=lambda: write_tables(study, choice))
+    failures += launch(grid, done=lambda: write_tables(study, choice))
     content = write_tables(study, choice)
     draw_curves(content, study.output / "curve")
     return StudyResult(content, failures)

@@ -87,7 +87,7 @@ def test_a_folder_that_is_written_by_an_earlier_process_is_waited_for(
 
 
 def test_a_stop_ends_the_processes_and_the_next_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, specs = open_study(write_plan(tmp_path, settings={"learning_rate": 0.2}), tmp_path / "out")
+    study, specs = open_study(write_plan(tmp_path, settings={"learning_rate": 0.6}), tmp_path / "out")
     checkpoints = [study.folder(spec) / "resume.pt" for spec in specs[:2]]
 
     def interrupt(self: grid._Grid) -> None:
