@@ -13,7 +13,9 @@ __all__ = ["__version__"]
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("data", "engines", "handlers", "losses", "metrics", "networks", "objectives", "study", "utils")
+_SUBPACKAGES = (
+    *("data", "engines", "handlers", "losses", "metrics", "networks", "objectives", "study", "transforms", "utils"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,351 @@
+"""Painting: noise takes the place of boxes (in-painting) or of all but boxes (out-painting), to be restored."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from torch import Tensor
+
+from monai_ssl.transforms.base import Params, RandBatchTransform, RandBatchTransformd, stacked
+
+__all__ = [
+    "RandInpainting",
+    "RandInpaintingD",
+    "RandInpaintingDict",
+    "RandInpaintingd",
+    "RandOutpainting",
+    "RandOutpaintingD",
+    "RandOutpaintingDict",
+    "RandOutpaintingd",
+    "RandPainting",
+    "RandPaintingD",
+    "RandPaintingDict",
+    "RandPaintingd",
+    "box_mask",
+    "paint",
+]
+
+INNER = (1 / 6, 1 / 3)  # sides of the boxes of in-painting, as parts of the volume's side
+OUTER = (3 / 7, 4 / 7)  # of out-painting
+UNIT = (0.0, 1.0)
+
+
+def box_mask(corners: Tensor, sides: Tensor, shape: Sequence[int]) -> Tensor:
+    """Voxels that lie in one of several boxes.
+
+    Args:
+        corners: the boxes' first voxels.
+        sides: their sides; a box with a side of 0 is none.
+        shape: of the volumes.
+
+    Shape:
+        - corners, sides: ``(B, N, 2 or 3)``
+        - Output: ``(B, 1, H, W[, D])``, bool
+    """
+    inside = torch.ones(1, dtype=torch.bool, device=corners.device)
+    for axis, length in enumerate(shape):
+        at = torch.arange(length, device=corners.device)
+        low = corners[:, :, axis, None]
+        within = (at >= low) & (at < low + sides[:, :, axis, None])
+        inside = inside[..., None] & within.view(*within.shape[:2], *[1] * axis, length)
+    return inside.any(1, keepdim=True)
+
+
+def paint(images: Tensor, mask: Tensor, seeds: Tensor, range: Sequence[float] | None = UNIT) -> Tensor:
+    """Replace the masked voxels of a batch with uniform noise, made on the device, each channel with its own.
+
+    Args:
+        images: the batch; not changed.
+        mask: true where a voxel is replaced.
+        seeds: of every case's noise.
+        range: of the noise, low and high; None: least and greatest of each volume and channel.
+
+    Shape:
+        - images: ``(B, C, H, W[, D])``
+        - mask: ``(B, 1, H, W[, D])``, bool
+        - seeds: ``(B,)``
+        - Output: as ``images``
+    """
+    noise = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for case, seed in zip(noise, seeds.tolist(), strict=True):
+        case.uniform_(generator=torch.Generator(images.device).manual_seed(seed))
+    if range is None:
+        ends = images.flatten(2).amin(2), images.flatten(2).amax(2)
+        low, high = (end.view(*images.shape[:2], *[1] * (images.ndim - 2)) for end in ends)
+        return torch.where(mask, noise.mul_(high - low).add_(low), images)
+    return torch.where(mask, noise.mul_(range[1] - range[0]).add_(range[0]), images)
+
+
+class _RandBoxNoise(RandBatchTransform):
+    """What the three kinds of painting share."""
+
+    def __init__(self, boxes: int, again: float, range: Sequence[float] | None, prob: float) -> None:
+        super().__init__(prob)
+        if boxes < 1:
+            raise ValueError(f"`boxes` must be 1 at least, got {boxes}.")
+        if not 0.0 <= again <= 1.0:
+            raise ValueError(f"`again` must be in [0, 1], got {again}.")
+        if range is not None and (len(range) != 2 or range[0] >= range[1]):
+            raise ValueError(f"`range` must be a low and a higher number, or None, got {range}.")
+        self.boxes, self.again, self.range = boxes, again, range
+
+    def _draw(self, shape: Sequence[int], sides: Sequence[float], outside: bool) -> Params:
+        lengths = np.asarray(shape[1:])
+        low, high = (np.maximum(1, np.round(lengths * side).astype(int)) for side in sides)
+        drawn = self.R.randint(low, high + 1, (self.boxes, len(lengths)))
+        corners = self.R.randint(0, lengths - drawn + 1)
+        goes_on = np.cumprod(np.append(1, self.R.random_sample(self.boxes - 1) < self.again))
+        seed = int(self.R.randint(2**31 - 1))
+        return {"corners": corners, "sides": drawn * goes_on[:, None], "outside": outside, "seed": seed}
+
+    def apply(self, images: Tensor, params: Sequence[Params]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Paint."""
+        corners, sides, outside = (stacked(params, name, images.device) for name in ("corners", "sides", "outside"))
+        mask = box_mask(corners, sides, images.shape[2:]) ^ outside.view(-1, *[1] * (images.ndim - 1))
+        return paint(images, mask, stacked(params, "seed"), self.range), {"mask": mask}
+
+    def skipped(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Nothing is painted."""
+        return images, {"mask": torch.zeros_like(images[:, :1], dtype=torch.bool)}
+
+
+def _checked(name: str, sides: Sequence[float]) -> Sequence[float]:
+    if len(sides) != 2 or not 0.0 < sides[0] <= sides[1] <= 1.0:
+        raise ValueError(f"`{name}` must be a low and a high part of the volume's side in (0, 1], got {sides}.")
+    return sides
+
+
+class RandInpainting(_RandBoxNoise):
+    """Replace a few boxes with uniform noise.
+
+    A box's side along an axis is uniform over the whole voxels between the two ends, which are rounded and 1 at least;
+    its place is uniform over all that lie inside the volume. Boxes may overlap.
+
+    Args:
+        sides: least and greatest side of a box, as parts of the volume's side, in (0, 1].
+        boxes: number of boxes at most.
+        again: chance that another box follows a box, in [0, 1]. With 0.95 there are 4.5 of 5 boxes on average.
+        range: of the noise, low and high; None: least and greatest of each volume and channel.
+        prob: see :class:`RandBatchTransform`.
+
+    Attributes:
+        extras: ``mask``, true where a voxel was replaced; ``(1, H, W[, D])``, with the batch's axis in front after
+            :meth:`batch`.
+
+    Shape:
+        - Input: ``(C, H, W[, D])``
+        - Output: the same
+
+    Raises:
+        ValueError: when an argument is out of range.
+
+    Reference:
+        Z. Zhou et al.: Models Genesis, Medical Image Analysis 67, 2021, https://arxiv.org/abs/2004.07882; first as
+        Models Genesis: Generic Autodidactic Models for 3D Medical Image Analysis, MICCAI 2019,
+        https://arxiv.org/abs/1908.06912. Where we differ from its code: the first box is always there (a volume in 20
+        stays whole there, so that ``prob`` would not say how many are painted), boxes may touch the border (there they
+        keep three voxels away, which small patches do not have), each channel has its own noise.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[float] = INNER,
+        boxes: int = 5,
+        again: float = 0.95,
+        range: Sequence[float] | None = UNIT,
+        prob: float = 1.0,
+    ) -> None:
+        super().__init__(boxes, again, range, prob)
+        self.sides = _checked("sides", sides)
+
+    def draw(self, shape: Sequence[int]) -> Params:
+        """Draw the boxes, and a seed for the noise."""
+        return self._draw(shape, self.sides, outside=False)
+
+
+class RandOutpainting(_RandBoxNoise):
+    """Replace all but the union of a few boxes with uniform noise; boxes as in :class:`RandInpainting`.
+
+    Args:
+        sides: least and greatest side of a box that is kept, as parts of the volume's side, in (0, 1].
+        boxes: number of boxes at most.
+        again: chance that another box follows a box, in [0, 1].
+        range: of the noise, low and high; None: least and greatest of each volume and channel.
+        prob: see :class:`RandBatchTransform`.
+
+    Attributes:
+        extras: ``mask``, true where a voxel was replaced; ``(1, H, W[, D])``, with the batch's axis in front after
+            :meth:`batch`.
+
+    Shape:
+        - Input: ``(C, H, W[, D])``
+        - Output: the same
+
+    Raises:
+        ValueError: when an argument is out of range.
+
+    Reference:
+        Models Genesis, as for :class:`RandInpainting`.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[float] = OUTER,
+        boxes: int = 5,
+        again: float = 0.95,
+        range: Sequence[float] | None = UNIT,
+        prob: float = 1.0,
+    ) -> None:
+        super().__init__(boxes, again, range, prob)
+        self.sides = _checked("sides", sides)
+
+    def draw(self, shape: Sequence[int]) -> Params:
+        """Draw the boxes, and a seed for the noise."""
+        return self._draw(shape, self.sides, outside=True)
+
+
+class RandPainting(_RandBoxNoise):
+    """In-painting or out-painting, one of the two.
+
+    Args:
+        inpainting: chance of in-painting, in [0, 1], else out-painting; the paper's 0.2.
+        inner: sides of the boxes of in-painting; see :class:`RandInpainting`.
+        outer: sides of the boxes of out-painting; see :class:`RandOutpainting`.
+        boxes: number of boxes at most.
+        again: chance that another box follows a box, in [0, 1].
+        range: of the noise, low and high; None: least and greatest of each volume and channel.
+        prob: see :class:`RandBatchTransform`; the paper's 0.9.
+
+    Attributes:
+        extras: ``mask``, true where a voxel was replaced; ``(1, H, W[, D])``, with the batch's axis in front after
+            :meth:`batch`.
+
+    Shape:
+        - Input: ``(C, H, W[, D])``
+        - Output: the same
+
+    Raises:
+        ValueError: when an argument is out of range.
+
+    Reference:
+        Models Genesis, as for :class:`RandInpainting`.
+    """
+
+    def __init__(
+        self,
+        inpainting: float = 0.2,
+        inner: Sequence[float] = INNER,
+        outer: Sequence[float] = OUTER,
+        boxes: int = 5,
+        again: float = 0.95,
+        range: Sequence[float] | None = UNIT,
+        prob: float = 0.9,
+    ) -> None:
+        super().__init__(boxes, again, range, prob)
+        if not 0.0 <= inpainting <= 1.0:
+            raise ValueError(f"`inpainting` must be in [0, 1], got {inpainting}.")
+        self.inpainting, self.inner, self.outer = inpainting, _checked("inner", inner), _checked("outer", outer)
+
+    def draw(self, shape: Sequence[int]) -> Params:
+        """Draw which of the two, the boxes, and a seed for the noise."""
+        outside = bool(self.R.random_sample() >= self.inpainting)
+        return self._draw(shape, self.outer if outside else self.inner, outside)
+
+
+class RandInpaintingd(RandBatchTransformd):
+    """Dictionary twin of :class:`RandInpainting`.
+
+    Args:
+        keys: images that are painted, with the same boxes and noise in all.
+        mask_key: entry for the mask; None leaves it out.
+        sides: see :class:`RandInpainting`.
+        boxes: see :class:`RandInpainting`.
+        again: see :class:`RandInpainting`.
+        range: see :class:`RandInpainting`.
+        prob: see :class:`RandInpainting`.
+        allow_missing_keys: leave out keys that are not there.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mask_key: Hashable | None = "mask",
+        sides: Sequence[float] = INNER,
+        boxes: int = 5,
+        again: float = 0.95,
+        range: Sequence[float] | None = UNIT,
+        prob: float = 1.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandInpainting(sides, boxes, again, range, prob)
+        super().__init__(keys, transform, {} if mask_key is None else {"mask": mask_key}, allow_missing_keys)
+
+
+class RandOutpaintingd(RandBatchTransformd):
+    """Dictionary twin of :class:`RandOutpainting`.
+
+    Args:
+        keys: images that are painted, with the same boxes and noise in all.
+        mask_key: entry for the mask; None leaves it out.
+        sides: see :class:`RandOutpainting`.
+        boxes: see :class:`RandOutpainting`.
+        again: see :class:`RandOutpainting`.
+        range: see :class:`RandOutpainting`.
+        prob: see :class:`RandOutpainting`.
+        allow_missing_keys: leave out keys that are not there.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mask_key: Hashable | None = "mask",
+        sides: Sequence[float] = OUTER,
+        boxes: int = 5,
+        again: float = 0.95,
+        range: Sequence[float] | None = UNIT,
+        prob: float = 1.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandOutpainting(sides, boxes, again, range, prob)
+        super().__init__(keys, transform, {} if mask_key is None else {"mask": mask_key}, allow_missing_keys)
+
+
+class RandPaintingd(RandBatchTransformd):
+    """Dictionary twin of :class:`RandPainting`.
+
+    Args:
+        keys: images that are painted, with the same boxes and noise in all.
+        mask_key: entry for the mask; None leaves it out.
+        inpainting: see :class:`RandPainting`.
+        inner: see :class:`RandPainting`.
+        outer: see :class:`RandPainting`.
+        boxes: see :class:`RandPainting`.
+        again: see :class:`RandPainting`.
+        range: see :class:`RandPainting`.
+        prob: see :class:`RandPainting`.
+        allow_missing_keys: leave out keys that are not there.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mask_key: Hashable | None = "mask",
+        inpainting: float = 0.2,
+        inner: Sequence[float] = INNER,
+        outer: Sequence[float] = OUTER,
+        boxes: int = 5,
+        again: float = 0.95,
+        range: Sequence[float] | None = UNIT,
+        prob: float = 0.9,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandPainting(inpainting, inner, outer, boxes, again, range, prob)
+        super().__init__(keys, transform, {} if mask_key is None else {"mask": mask_key}, allow_missing_keys)
+
+
+RandInpaintingD = RandInpaintingDict = RandInpaintingd
+RandOutpaintingD = RandOutpaintingDict = RandOutpaintingd
+RandPaintingD = RandPaintingDict = RandPaintingd
