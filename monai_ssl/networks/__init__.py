@@ -1,18 +1,43 @@
-"""Networks: the teacher of a student, loading weights with a report, test-time augmentation."""
+"""Networks: encoders with heads, the teacher of a student, loading weights with a report, test-time augmentation."""
 
+from monai_ssl.networks.encoder import (
+    EncoderTaps,
+    encode,
+    encode_and_decode,
+    encoder_keys,
+    encoder_parameters,
+    encoder_taps,
+    feature_shapes,
+)
+from monai_ssl.networks.feature_queue import FeatureQueue
 from monai_ssl.networks.fit import check_patch_size
 from monai_ssl.networks.flips import FlipAverage, average_flips
+from monai_ssl.networks.heads import ClassificationHead, NetworkOutput, ProjectionHead, ReconstructionHead
+from monai_ssl.networks.pretext_network import PretextNetwork
 from monai_ssl.networks.teacher import copy_student, dropout_active, make_teacher, update_average
 from monai_ssl.networks.transfer import KeyReport, compare_keys, load_weights, read_weights
 
 __all__ = [
+    "ClassificationHead",
+    "EncoderTaps",
+    "FeatureQueue",
     "FlipAverage",
     "KeyReport",
+    "NetworkOutput",
+    "PretextNetwork",
+    "ProjectionHead",
+    "ReconstructionHead",
     "average_flips",
     "check_patch_size",
     "compare_keys",
     "copy_student",
     "dropout_active",
+    "encode",
+    "encode_and_decode",
+    "encoder_keys",
+    "encoder_parameters",
+    "encoder_taps",
+    "feature_shapes",
     "load_weights",
     "make_teacher",
     "read_weights",

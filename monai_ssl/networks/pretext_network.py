@@ -1,0 +1,85 @@
+"""A network that is pretrained: its encoder with named heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from monai_ssl.networks.encoder import encode, encode_and_decode, encoder_keys, encoder_taps
+from monai_ssl.networks.heads import NetworkOutput
+
+__all__ = ["PretextNetwork"]
+
+
+class PretextNetwork(nn.Module):
+    """A network as it is used downstream, with heads on its encoder.
+
+    Any set of heads costs one pass of the network; the decoder takes part only where a
+    :class:`~monai_ssl.networks.NetworkOutput` is asked for.
+
+    Args:
+        network: of the class that the segmentation run has, see :func:`~monai_ssl.networks.encoder_taps`; its
+            parameters keep their names, under ``network.``.
+        heads: by name; a :class:`~monai_ssl.networks.NetworkOutput` reads the network's output, any other module the
+            list of feature maps, shallow to deep.
+
+    Shape:
+        - Input: ``(B, C, H, W[, D])``
+
+    Raises:
+        UserError: when nothing is known about the network's encoder.
+    """
+
+    def __init__(self, network: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        encoder_taps(network)
+        self.network = network
+        self.heads = nn.ModuleDict(heads)
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The bare network."""
+        return self.network
+
+    @property
+    def pretrained_keys(self) -> tuple[str, ...]:
+        """Entries of the bare network's state dict that pretraining trains: all, or the encoder's.
+
+        The rest is as random as at the start, and no weight that a downstream run should take over.
+        """
+        if any(isinstance(head, NetworkOutput) for head in self.heads.values()):
+            return tuple(self.network.state_dict())
+        return encoder_keys(self.network)
+
+    def forward(self, images: Tensor, heads: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """What the heads make of the images.
+
+        Args:
+            images: a batch.
+            heads: names of those that are asked; default all.
+
+        Returns:
+            Each head's output by name.
+
+        Raises:
+            ValueError: when there is no head of a name.
+        """
+        names = list(self.heads) if heads is None else list(heads)
+        unknown = [name for name in names if name not in self.heads]
+        if unknown:
+            raise ValueError(f"there is no head {unknown[0]!r}; there are {', '.join(self.heads)}.")
+        decoded = {name for name in names if isinstance(self.heads[name], NetworkOutput)}
+        if decoded:
+            answer, features = encode_and_decode(self.network, images)
+            output = _finest(answer, images)
+        else:
+            features = encode(self.network, images)
+        return {name: self.heads[name](output if name in decoded else features) for name in names}
+
+
+def _finest(answer: Any, images: Tensor) -> Tensor:
+    # in training, deep supervision gives several maps, the finest first: in a list, or stacked by DynUNet
+    output: Tensor = answer[0] if isinstance(answer, (list, tuple)) else answer
+    return output[:, 0] if output.ndim == images.ndim + 1 else output
