@@ -27,8 +27,8 @@ class SSLTrainer(Trainer):
     It knows no method. Every step seeds torch with ``(seed, step)``, so what a step draws does not depend on what was
     drawn before it: a resumed run goes on exactly as an uninterrupted one.
 
-    ``engine.state.output`` holds ``{"loss": .., "terms": {name: ..}}``, detached, and ``engine.state.batch`` the
-    loaded batch with its file names.
+    ``engine.state.output`` holds ``{"loss": .., "terms": {name: ..}, "figures": {name: ..}}``, detached, and
+    ``engine.state.batch`` the loaded batch with its file names.
 
     Args:
         device: where the objective already is.
@@ -110,7 +110,11 @@ class SSLTrainer(Trainer):
             terms = self.wrapped_objective(batch)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = self.objective.total(terms)
-        self.state.output = {"loss": loss.detach(), "terms": {name: term.detach() for name, term in terms.items()}}
+        self.state.output = {
+            "loss": loss.detach(),
+            "terms": {name: term.detach() for name, term in terms.items()},
+            "figures": {name: figure.detach() for name, figure in self.objective.figures.items()},
+        }
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
 
         self.scaler.scale(loss).backward()

@@ -19,9 +19,9 @@ __all__ = ["StepLog"]
 class StepLog:
     """Appends a row to ``steps.csv`` after every step.
 
-    Columns: ``step``, ``loss``, the unweighted terms, ``weight_<term>``, ``lr``, ``seconds`` (since the row before)
-    and ``validation_dice`` (empty but at steps with a validation). Floats are written with all digits, so that two
-    runs can be compared bit for bit. A resumed run first drops the rows after its checkpoint.
+    Columns: ``step``, ``loss``, the unweighted terms, ``weight_<term>``, the objective's figures, ``lr``, ``seconds``
+    (since the row before) and ``validation_dice`` (empty but at steps with a validation). Floats are written with all
+    digits, so that two runs can be compared bit for bit. A resumed run first drops the rows after its checkpoint.
 
     Args:
         path: the file.
@@ -66,6 +66,7 @@ class StepLog:
         row: dict[str, Any] = {"step": engine.state.iteration, "loss": output["loss"].item()}
         row |= {name: term.item() for name, term in output["terms"].items()}
         row |= {f"weight_{name}": weights.get(name, 1.0) for name in output["terms"]}
+        row |= {name: figure.item() for name, figure in output.get("figures", {}).items()}
         row |= {"lr": engine.optimizer.param_groups[0]["lr"], "seconds": round(now - self._last, 6)}
         row["validation_dice"] = "" if self._dice is None else self._dice
         with open(self.path, "a", newline="") as stream:

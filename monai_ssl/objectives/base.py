@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["Batch", "Objective"]
+__all__ = ["Batch", "Objective", "Task"]
 
 Batch = Mapping[str, Mapping[str, Tensor]]
 
@@ -28,6 +28,7 @@ class Objective(nn.Module):
     Attributes:
         weights: see above.
         progress: share of the run that is done, in [0, 1]; the trainer sets it before every step.
+        figures: numbers of the last forward pass that are logged and not learned from, such as an accuracy.
     """
 
     def __init__(self, network: nn.Module, weights: Mapping[str, float] | None = None) -> None:
@@ -35,6 +36,7 @@ class Objective(nn.Module):
         self.network = network
         self.weights: dict[str, float] = dict(weights or {})
         self.progress = 0.0
+        self.figures: dict[str, Tensor] = {}
 
     @property
     def deployed(self) -> nn.Module:
@@ -69,3 +71,45 @@ class Objective(nn.Module):
 
     def update_teacher(self, step: int) -> None:
         """Let the teachers follow their students, after optimiser step ``step`` (counted from 0)."""
+
+
+class Task(nn.Module):
+    """A pretext task: which images it looks at, which heads it reads, what it compares.
+
+    It owns no network, so that any number of tasks share one; :class:`~monai_ssl.objectives.Multitask` runs them.
+
+    Args:
+        image: entry of the unlabelled stream that goes through the network.
+        heads: names of the heads whose outputs it reads.
+
+    Attributes:
+        figures: see :class:`Objective`.
+    """
+
+    def __init__(self, image: str, heads: Sequence[str]) -> None:
+        super().__init__()
+        self.image = image
+        self.heads = tuple(heads)
+        self.figures: dict[str, Tensor] = {}
+
+    def forward(self, outputs: Mapping[str, Tensor], entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The named, unweighted loss terms.
+
+        Args:
+            outputs: of the heads, by name.
+            entries: the unlabelled stream of the batch.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def entry(entries: Mapping[str, Tensor], name: str) -> Tensor:
+        """An entry that the task cannot do without.
+
+        Raises:
+            UserError: when the stream has none.
+        """
+        if name not in entries:
+            raise UserError(
+                f"this task needs the entry {name!r} in the unlabelled stream; it has {', '.join(entries)}."
+            )
+        return entries[name]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import torch
 from monai.data import MetaTensor
+from torch import Tensor
 
-from monai_ssl.engines.prepare_batch import prepare_streams
+from monai_ssl.engines.prepare_batch import PrepareStreams, prepare_streams
+from monai_ssl.transforms.block_mask import RandBlockMaskd
 
 
 def test_tensors_come_plain_and_the_rest_stays_behind() -> None:
@@ -34,3 +36,23 @@ def test_further_arguments_reach_the_tensors() -> None:
     assert out["labeled"]["image"].is_contiguous(memory_format=torch.channels_last_3d)
     out = prepare_streams({"labeled": {"image": image}}, torch.device("meta"), dtype=torch.float64)
     assert (out["labeled"]["image"].device.type, out["labeled"]["image"].dtype) == ("meta", torch.float64)
+
+
+def doubled(entries: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**entries, "twice": 2 * entries["image"]}
+
+
+def test_batches_are_transformed_on_the_device_as_torch_was_seeded() -> None:
+    images = torch.randn(3, 1, 8, 8, 8)
+    prepare = PrepareStreams({"unlabeled": [doubled, RandBlockMaskd(["image"], block=4)], "absent": [doubled]})
+    outs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        prepare.transforms["unlabeled"][1].transform.R.rand(5)  # what was drawn before does not matter
+        outs.append(prepare({"unlabeled": {"image": images, "case": ["a", "b", "c"]}, "labeled": {"image": images}}))
+    assert torch.equal(outs[0]["unlabeled"]["mask"], outs[1]["unlabeled"]["mask"])
+    assert not torch.equal(outs[0]["unlabeled"]["mask"], outs[2]["unlabeled"]["mask"])
+    assert torch.equal(outs[0]["unlabeled"]["twice"], 2 * images)
+    assert torch.equal(outs[0]["unlabeled"]["image"] == 0, outs[0]["unlabeled"]["mask"])
+    assert torch.equal(outs[0]["labeled"]["image"], images)
+    assert set(outs[0]) == {"unlabeled", "labeled"}

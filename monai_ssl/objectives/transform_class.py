@@ -1,0 +1,49 @@
+"""Telling which transform an image went through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from monai_ssl.objectives.base import Task
+
+__all__ = ["TransformClass"]
+
+
+class TransformClass(Task):
+    r"""Classify what was done to an image: its rotation, the order of its tiles, the place of a tile, a voxel's blend.
+
+    .. code-block:: text
+
+        L_<name> = - log softmax(h(f(image)))[class]      mean over cases, or over voxels
+
+    The share of right answers is logged as ``<name>_accuracy``, to be read against the chance level: where it stays
+    there nothing is learned, and where it is 1 within a few steps the task has a shortcut.
+
+    Args:
+        name: of the term, and of the entry with the class unless ``target`` names another.
+        image: entry with the transformed images; tiles ``(B, V, C, H, W, D)`` go through the network one by one.
+        target: entry with the class, int64, ``(B,)`` or ``(B, 1, H, W, D)``.
+        head: whose logits are ``(B, K)`` or ``(B, K, H, W, D)``; by default ``name``.
+
+    Reference:
+        A. Taleb et al.: 3D Self-Supervised Methods for Medical Imaging, NeurIPS 2020,
+        https://arxiv.org/abs/2006.03829.
+    """
+
+    def __init__(
+        self, name: str = "rotation", image: str = "image", target: str | None = None, head: str | None = None
+    ) -> None:
+        super().__init__(image, (head or name,))
+        self.name = name
+        self.target = target or name
+
+    def forward(self, outputs: Mapping[str, Tensor], entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The term."""
+        logits, target = outputs[self.heads[0]].float(), self.entry(entries, self.target)
+        if target.ndim == logits.ndim:  # one class a voxel, with an axis for the channel
+            target = target[:, 0]
+        self.figures = {f"{self.name}_accuracy": (logits.detach().argmax(1) == target).float().mean()}
+        return {self.name: torch.nn.functional.cross_entropy(logits, target)}
