@@ -59,9 +59,10 @@ class LabelsSaved:
         high = f"{self.high:.1f}" + (" or more" if self.high == self.measured[1] else "")
         alone = "shown at this budget alone, not with the whole curve in view"
         claim = "labels saved" if self.claimed else alone if self.low > self.labels else "no saving shown"
+        labels = "1 label does" if self.labels == 1 else f"{self.labels} labels do"
         return (
-            f"{self.labels} labels do the work of {self.side}{self.equivalent:.1f} ({self.level * 100:g} % interval "
-            f"{low} to {high}; {counts_in_words(self.seeds, self.cases)}): {claim}"
+            f"{labels} the work of {self.side}{self.equivalent:.1f} ({self.level * 100:g} % interval {low} to {high}; "
+            f"{counts_in_words(self.seeds, self.cases)}): {claim}"
         )
 
 

@@ -64,7 +64,7 @@ def test_outside_the_measured_budgets_nothing_is_extrapolated() -> None:
     better, worse = ({k: v + shift for k, v in method.items()} for shift in (0.3, -0.3))
     for point in labels_saved(baseline, better):
         assert (point.side, point.equivalent, point.high) == ("at least ", 16.0, 16.0)
-        assert "do the work of at least 16.0" in str(point)
+        assert "the work of at least 16.0" in str(point)
         assert "16.0 or more; 5 seeds, 30 cases): labels saved" in str(point)
     for point in labels_saved(baseline, worse):
         assert (point.side, point.equivalent, point.low) == ("at most ", 1.0, 1.0)
