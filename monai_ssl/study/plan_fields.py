@@ -13,6 +13,7 @@ import yaml
 
 from monai_ssl.data.datalist import find_datalist
 from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
+from monai_ssl.study.plan import Checkpoint
 from monai_ssl.utils.bundle_files import bundle_path
 from monai_ssl.utils.errors import UserError
 
@@ -25,6 +26,7 @@ __all__ = [
     "one_of",
     "parse_budget",
     "parse_budgets",
+    "parse_checkpoint",
     "parse_margin",
     "parse_seeds",
     "whole_number",
@@ -84,18 +86,21 @@ def one_of(given: Any, key: str, known: Collection[str]) -> str:
 
 
 def parse_budget(given: Any, key: str) -> str:
-    """Return a labelled budget in one spelling: ``2``, ``10%`` or ``all``.
+    """Return a labelled budget in one spelling: ``2``, ``10%``, which may be given as ``0.1``, or ``all``.
 
     Raises:
         UserError: when it is no budget.
     """
     text = str(given).strip().lower()
+    fraction = re.fullmatch(r"0?\.[0-9]+", text)
+    if fraction and Fraction(text) > 0:
+        text = f"{float(100 * Fraction(text)):.10f}%"
     share = re.fullmatch(r"0*([0-9]+(?:\.[0-9]*[1-9])?)(?:\.?0*)%", text)
     if share and 0 < Fraction(share[1]) <= 100:
         return f"{share[1]}%"
     if text == "all" or (not isinstance(given, bool) and re.fullmatch(r"[1-9][0-9]*", text)):
         return text
-    raise UserError(f"`{key}` must be a number of cases from 1, a percentage such as 10%, or all, got {given!r}.")
+    raise UserError(f"`{key}` must be a number of cases from 1, a share such as 10% or 0.1, or all, got {given!r}.")
 
 
 def parse_budgets(given: Any) -> tuple[str, ...]:
@@ -133,6 +138,19 @@ def parse_margin(given: Any, metric: str) -> float | None:
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < float("inf"):
         raise UserError(f"`margin` must be above 0, in the unit of {metric}, got {given!r}.")
     return float(given)
+
+
+def parse_checkpoint(given: Any, key: str, bundle: Path) -> Checkpoint:
+    """Return which checkpoint of a run is scored, ``last`` unless given.
+
+    Raises:
+        UserError: when it is neither ``last`` nor ``chosen``, or the bundle cannot choose.
+    """
+    if one_of(given or "last", key, ("last", "chosen")) == "last":
+        return "last"
+    if "checkpoint" not in yaml.safe_load((bundle / "configs" / "train.yaml").read_text(encoding="utf-8")):
+        raise UserError(f"`{key}` must be last: {bundle.name} has no setting `checkpoint`, so it keeps the last one.")
+    return "chosen"
 
 
 def bundle_folder(given: Any, folder: Path) -> Path:

@@ -32,6 +32,7 @@ from monai_ssl.study.plan_fields import (
     one_of,
     parse_budget,
     parse_budgets,
+    parse_checkpoint,
     parse_margin,
     parse_seeds,
     whole_number,
@@ -119,7 +120,7 @@ def _methods(given: Any, bundle: Path) -> tuple[Method, ...]:
             method,
             check_settings(entry.get("settings"), f"settings` of `{label}", bundle, "train.yaml"),
             check_settings(entry.get("evaluation"), f"evaluation` of `{label}", bundle, "evaluate.yaml"),
-            one_of(entry.get("checkpoint", "last"), f"checkpoint` of `{label}", ("last", "chosen")),  # type: ignore[arg-type]
+            parse_checkpoint(entry.get("checkpoint"), f"checkpoint` of `{label}", bundle),
         )
     return tuple(methods.values())
 

@@ -14,6 +14,7 @@ from monai_ssl.study.plan_fields import (
     one_of,
     parse_budget,
     parse_budgets,
+    parse_checkpoint,
     parse_seeds,
     whole_number,
 )
@@ -23,15 +24,36 @@ from monai_ssl.utils.errors import UserError
 
 @pytest.mark.parametrize(
     ("given", "budget"),
-    [(2, "2"), ("16", "16"), ("10%", "10%"), ("10.0%", "10%"), ("2.50 %".replace(" ", ""), "2.5%"), ("All", "all")],
+    [
+        (2, "2"),
+        ("16", "16"),
+        ("10%", "10%"),
+        ("10.0%", "10%"),
+        ("2.50 %".replace(" ", ""), "2.5%"),
+        ("All", "all"),
+        (0.1, "10%"),
+        (0.125, "12.5%"),
+        (".5", "50%"),
+    ],
 )
 def test_a_budget_has_one_spelling(given: Any, budget: str) -> None:
     assert parse_budget(given, "budgets") == budget
 
 
-@pytest.mark.parametrize("given", [0, -1, True, 0.1, "0%", "101%", "ten", "", None, "1e1"])
+def test_a_bundle_that_cannot_choose_a_checkpoint_is_told(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    config = tmp_path / "configs/train.yaml"
+    config.write_text("max_steps: 1")
+    assert parse_checkpoint(None, "checkpoint", tmp_path) == "last"
+    with pytest.raises(UserError, match=r"`checkpoint` must be last: .* has no setting `checkpoint`"):
+        parse_checkpoint("chosen", "checkpoint", tmp_path)
+    config.write_text("checkpoint: last")
+    assert parse_checkpoint("chosen", "checkpoint", tmp_path) == "chosen"
+
+
+@pytest.mark.parametrize("given", [0, -1, True, 0.0, 1.5, "0%", "101%", "ten", "", None, "1e1"])
 def test_what_is_no_budget(given: Any) -> None:
-    with pytest.raises(UserError, match=r"`budgets` must be a number of cases from 1, a percentage"):
+    with pytest.raises(UserError, match=r"`budgets` must be a number of cases from 1, a share"):
         parse_budget(given, "budgets")
 
 
