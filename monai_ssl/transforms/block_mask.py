@@ -43,7 +43,9 @@ def block_mask(grids: Tensor, block: Sequence[int], shape: Sequence[int]) -> Ten
     return mask
 
 
-def fill_masked(images: Tensor, mask: Tensor, fill: Fill, seed: int = 0, other: Tensor | None = None) -> Tensor:
+def fill_masked(
+    images: Tensor, mask: Tensor, fill: Fill, seeds: Tensor | None = None, other: Tensor | None = None
+) -> Tensor:
     """Replace the masked voxels of a batch.
 
     Args:
@@ -51,15 +53,16 @@ def fill_masked(images: Tensor, mask: Tensor, fill: Fill, seed: int = 0, other: 
         mask: true where a voxel is replaced.
         fill: ``zero``, the mean over all voxels after z-score; ``mean`` of each volume and channel; ``noise``, normal
             with that mean and the deviation of the volume and channel; ``other``, the same voxels of another scan.
-        seed: of the noise.
+        seeds: of every case's noise, which is made on the device.
         other: the other scans, for ``other``; by default the next one of the batch.
 
     Shape:
         - images, other: ``(B, C, H, W[, D])``
         - mask: ``(B, 1, H, W[, D])``, bool
+        - seeds: ``(B,)``
 
     Raises:
-        ValueError: when ``other`` is asked for in a batch of one without another scan.
+        ValueError: when ``noise`` is asked for without seeds, or ``other`` in a batch of one without another scan.
     """
     if fill == "zero":
         return images.masked_fill(mask, 0.0)
@@ -73,8 +76,11 @@ def fill_masked(images: Tensor, mask: Tensor, fill: Fill, seed: int = 0, other: 
     mean = images.mean(axes, keepdim=True)
     if fill == "mean":
         return torch.where(mask, mean, images)
-    generator = torch.Generator(images.device).manual_seed(seed)
-    noise = torch.randn(images.shape, generator=generator, dtype=images.dtype, device=images.device)
+    if seeds is None:
+        raise ValueError("`seeds` must be given for noise.")
+    noise = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for case, seed in zip(noise, seeds.tolist(), strict=True):
+        case.normal_(generator=torch.Generator(images.device).manual_seed(seed))
     return torch.where(mask, noise.mul_(images.std(axes, keepdim=True)).add_(mean), images)
 
 
@@ -159,7 +165,7 @@ class RandBlockMask(RandBatchTransform):
         """Hide the blocks."""
         shape = images.shape[2:]
         mask = block_mask(stacked(params, "grid", images.device), self.block(len(shape)), shape)
-        return fill_masked(images, mask, self.fill, params[0]["seed"]), {"mask": mask}
+        return fill_masked(images, mask, self.fill, stacked(params, "seed")), {"mask": mask}
 
     def skipped(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Nothing is hidden."""

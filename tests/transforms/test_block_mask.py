@@ -29,7 +29,7 @@ def test_fills_against_one_voxel_at_a_time() -> None:
     images = volumes()
     mask = torch.rand(3, 1, 8, 12, 6, generator=torch.Generator().manual_seed(2)) < 0.4
     for fill in ("zero", "mean", "noise", "other"):
-        out = fill_masked(images, mask, fill, seed=3)
+        out = fill_masked(images, mask, fill, seeds=torch.tensor([3, 4, 5]))
         assert torch.equal(out[~mask.expand_as(out)], images[~mask.expand_as(out)])
         for case, channel in product(range(3), range(2)):
             hidden = out[case, channel][mask[case, 0]]
@@ -50,8 +50,14 @@ def test_fills_against_one_voxel_at_a_time() -> None:
 
 def test_noise_follows_from_its_seed() -> None:
     images, mask = volumes(), torch.ones(3, 1, 8, 12, 6, dtype=torch.bool)
-    assert torch.equal(fill_masked(images, mask, "noise", seed=1), fill_masked(images, mask, "noise", seed=1))
-    assert not torch.equal(fill_masked(images, mask, "noise", seed=1), fill_masked(images, mask, "noise", seed=2))
+    first, again, other = (
+        fill_masked(images, mask, "noise", seeds=torch.tensor(seeds)) for seeds in ([1, 2, 3], [1, 2, 3], [1, 2, 4])
+    )
+    assert torch.equal(first, again)
+    assert torch.equal(first[:2], other[:2])
+    assert not torch.equal(first[2], other[2])
+    with pytest.raises(ValueError, match="`seeds` must be given for noise"):
+        fill_masked(images, mask, "noise")
 
 
 @pytest.mark.parametrize("shape", [(16, 8, 24), (16, 24)])
@@ -79,9 +85,10 @@ def test_every_block_is_hidden_equally_often() -> None:
     assert torch.allclose(counts, torch.full_like(counts, 0.5), atol=5 * 0.5 / 2000**0.5)
 
 
-def test_a_batch_is_its_cases_one_by_one() -> None:
+@pytest.mark.parametrize("fill", ["zero", "mean", "noise"])
+def test_a_batch_is_its_cases_one_by_one(fill: Any) -> None:
     images = volumes()
-    whole, single = seed(RandBlockMask(0.5, block=3, fill="mean")), seed(RandBlockMask(0.5, block=3, fill="mean"))
+    whole, single = seed(RandBlockMask(0.5, block=3, fill=fill)), seed(RandBlockMask(0.5, block=3, fill=fill))
     out, mask = whole.batch(images), whole.extras["mask"]
     for number, image in enumerate(images):
         assert torch.equal(out[number], single(image))
