@@ -22,7 +22,7 @@ def test_step_overhead_measures_both_loops(tmp_path: Path) -> None:
 
 def test_transforms_are_measured_beside_their_twins(tmp_path: Path) -> None:
     output = tmp_path / "transforms.json"
-    options = ["--size", "24", "--rounds", "1", "--device", "cpu", "--output", str(output)]
+    options = ["--size", "48", "--rounds", "1", "--device", "cpu", "--output", str(output)]
     command = [sys.executable, str(ROOT / "benchmarks" / "transforms.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
