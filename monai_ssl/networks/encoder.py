@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from monai.networks.blocks.activation_checkpointing import ActivationCheckpointWrapper
 from monai.networks.layers.simplelayers import SkipConnection
 from monai.networks.nets.basic_unet import BasicUNet
@@ -21,6 +19,7 @@ from monai.networks.nets.unetr import UNETR
 from monai.networks.nets.vit import ViT
 from torch import Tensor, nn
 
+from monai_ssl.networks.fit import try_patch
 from monai_ssl.utils.errors import UserError
 
 __all__ = [
@@ -233,19 +232,8 @@ def feature_shapes(network: nn.Module, in_channels: int, patch_size: Sequence[in
         UserError: when nothing is known about the network, or when it refuses the patch.
     """
     encoder_taps(network)
-    given = next(network.parameters())
-    patch = torch.zeros(1, in_channels, *patch_size, device=given.device, dtype=given.dtype)
-    with torch.random.fork_rng([given.device] if given.is_cuda else []), torch.no_grad(), _evaluation(network):
-        try:
-            return [tuple(feature.shape[1:]) for feature in encode(network, patch)]
-        except UserError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"patch_size {list(patch_size)} does not go through this network's encoder ({reason}). Most networks "
-                "want multiples of 8, 16 or 32 voxels along every axis, and in_channels as in the data."
-            ) from error
+    features = try_patch(network, lambda patch: encode(network, patch), in_channels, patch_size)
+    return [tuple(feature.shape[1:]) for feature in features]
 
 
 class _LastMapIsThere(Exception):  # noqa: N818 - a signal, and no error
@@ -295,14 +283,3 @@ def _identities(network: nn.Module) -> set[int]:
         values = part.state_dict(keep_vars=True).values() if isinstance(part, nn.Module) else [part]
         found.update(map(id, values))
     return found
-
-
-@contextmanager
-def _evaluation(network: nn.Module) -> Iterator[None]:
-    switched = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in switched:
-            module.training = True

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["check_patch_size"]
+__all__ = ["check_patch_size", "try_patch"]
+
+Answer = TypeVar("Answer")
 
 
 def check_patch_size(network: nn.Module, patch_size: Sequence[int], in_channels: int, out_channels: int) -> None:
@@ -24,21 +28,48 @@ def check_patch_size(network: nn.Module, patch_size: Sequence[int], in_channels:
     Raises:
         UserError: when the network refuses the patch, or answers in another shape.
     """
-    given = next(network.parameters())
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            answer = network(torch.zeros(1, in_channels, *patch_size, device=given.device, dtype=given.dtype))
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"patch_size {list(patch_size)} does not go through this network ({reason}). Most networks want multiples "
-            "of 8, 16 or 32 voxels along every axis, and in_channels as in the data."
-        ) from error
-    finally:
-        network.train(was_training)
+    answer = try_patch(network, network, in_channels, patch_size)
     expected = (1, out_channels, *patch_size)
     if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != expected:
         got = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise UserError(f"the network must answer a patch with logits {expected}, got {got}. Check network_def.")
+
+
+def try_patch(
+    network: nn.Module, run: Callable[[Tensor], Answer], in_channels: int, patch_size: Sequence[int]
+) -> Answer:
+    """What comes of one empty patch, without gradient and in evaluation mode.
+
+    Args:
+        network: where the patch goes; it is left as it is, and so is the random state.
+        run: what is done with the patch.
+        in_channels: channels of the patch.
+        patch_size: voxels along each axis.
+
+    Raises:
+        UserError: when the patch does not go through.
+    """
+    given = next(network.parameters())
+    patch = torch.zeros(1, in_channels, *patch_size, device=given.device, dtype=given.dtype)
+    with torch.random.fork_rng([given.device] if given.is_cuda else []), torch.no_grad(), _evaluation(network):
+        try:
+            return run(patch)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"patch_size {list(patch_size)} does not go through this network ({reason}). Most networks want "
+                "multiples of 8, 16 or 32 voxels along every axis, and in_channels as in the data."
+            ) from error
+
+
+@contextmanager
+def _evaluation(network: nn.Module) -> Iterator[None]:
+    switched = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in switched:
+            module.training = True

@@ -13,7 +13,14 @@ from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from monai.utils import TransformBackends
 from torch import Tensor
 
-__all__ = ["Params", "RandBatchTransform", "RandBatchTransformd", "stacked"]
+__all__ = [
+    "Params",
+    "RandBatchTransform",
+    "RandBatchTransformd",
+    "checked_range",
+    "least_and_greatest",
+    "stacked",
+]
 
 Params = Mapping[str, Any]
 """What was drawn for one case: numbers and NumPy arrays by name."""
@@ -185,3 +192,25 @@ class RandBatchTransformd(MapTransform, Randomizable):
 def stacked(params: Sequence[Params], name: str, device: torch.device | str = "cpu") -> Tensor:
     """A drawn parameter of all cases as one tensor, the cases along its first axis."""
     return torch.as_tensor(np.stack([np.asarray(one[name]) for one in params]), device=device)
+
+
+def checked_range(range: Sequence[float] | None) -> Sequence[float] | None:
+    """A range of intensities as it was given; None stands for each volume's own.
+
+    Raises:
+        ValueError: when it is not a low and a higher number.
+    """
+    if range is not None and (len(range) != 2 or range[0] >= range[1]):
+        raise ValueError(f"`range` must be a low and a higher number, or None, got {range}.")
+    return range
+
+
+def least_and_greatest(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest value of each volume and channel.
+
+    Shape:
+        - images: ``(B, C, H, W[, D])``
+        - Output: ``(B, C, 1, 1[, 1])`` each
+    """
+    axes = tuple(range(2, images.ndim))
+    return images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)

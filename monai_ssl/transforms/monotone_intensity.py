@@ -8,7 +8,14 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
-from monai_ssl.transforms.base import Params, RandBatchTransform, RandBatchTransformd, stacked
+from monai_ssl.transforms.base import (
+    Params,
+    RandBatchTransform,
+    RandBatchTransformd,
+    checked_range,
+    least_and_greatest,
+    stacked,
+)
 
 __all__ = [
     "RandMonotoneIntensity",
@@ -73,8 +80,7 @@ def monotone_intensity(
     per_case = (-1, *[1] * (x.ndim - 1))
     table = bezier_table(points, size).to(x.device, x.dtype)
     if range is None:
-        ends = x.flatten(2).amin(2), x.flatten(2).amax(2)
-        low, high = (end.view(*x.shape[:2], *[1] * (x.ndim - 2)) for end in ends)
+        low, high = least_and_greatest(x)
     else:
         low, high = (torch.full_like(table[:, 0], end).view(per_case) for end in range)
     span = high - low
@@ -123,11 +129,9 @@ class RandMonotoneIntensity(RandBatchTransform):
         super().__init__(prob)
         if not 0.0 <= inversion <= 1.0:
             raise ValueError(f"`inversion` must be in [0, 1], got {inversion}.")
-        if range is not None and (len(range) != 2 or range[0] >= range[1]):
-            raise ValueError(f"`range` must be a low and a higher number, or None, got {range}.")
         if size < 2:
             raise ValueError(f"`size` must be 2 at least, got {size}.")
-        self.inversion, self.range, self.size = inversion, range, size
+        self.inversion, self.range, self.size = inversion, checked_range(range), size
 
     def draw(self, shape: Sequence[int]) -> Params:
         """Draw the curve."""

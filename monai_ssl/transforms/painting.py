@@ -9,17 +9,16 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
-from monai_ssl.transforms.base import Params, RandBatchTransform, RandBatchTransformd, stacked
+from monai_ssl.transforms.base import (
+    Params,
+    RandBatchTransform,
+    RandBatchTransformd,
+    checked_range,
+    least_and_greatest,
+    stacked,
+)
 
 __all__ = [
-    "RandInpainting",
-    "RandInpaintingD",
-    "RandInpaintingDict",
-    "RandInpaintingd",
-    "RandOutpainting",
-    "RandOutpaintingD",
-    "RandOutpaintingDict",
-    "RandOutpaintingd",
     "RandPainting",
     "RandPaintingD",
     "RandPaintingDict",
@@ -73,43 +72,9 @@ def paint(images: Tensor, mask: Tensor, seeds: Tensor, range: Sequence[float] | 
     for case, seed in zip(noise, seeds.tolist(), strict=True):
         case.uniform_(generator=torch.Generator(images.device).manual_seed(seed))
     if range is None:
-        ends = images.flatten(2).amin(2), images.flatten(2).amax(2)
-        low, high = (end.view(*images.shape[:2], *[1] * (images.ndim - 2)) for end in ends)
+        low, high = least_and_greatest(images)
         return torch.where(mask, noise.mul_(high - low).add_(low), images)
     return torch.where(mask, noise.mul_(range[1] - range[0]).add_(range[0]), images)
-
-
-class _RandBoxNoise(RandBatchTransform):
-    """What the three kinds of painting share."""
-
-    def __init__(self, boxes: int, again: float, range: Sequence[float] | None, prob: float) -> None:
-        super().__init__(prob)
-        if boxes < 1:
-            raise ValueError(f"`boxes` must be 1 at least, got {boxes}.")
-        if not 0.0 <= again <= 1.0:
-            raise ValueError(f"`again` must be in [0, 1], got {again}.")
-        if range is not None and (len(range) != 2 or range[0] >= range[1]):
-            raise ValueError(f"`range` must be a low and a higher number, or None, got {range}.")
-        self.boxes, self.again, self.range = boxes, again, range
-
-    def _draw(self, shape: Sequence[int], sides: Sequence[float], outside: bool) -> Params:
-        lengths = np.asarray(shape[1:])
-        low, high = (np.maximum(1, np.round(lengths * side).astype(int)) for side in sides)
-        drawn = self.R.randint(low, high + 1, (self.boxes, len(lengths)))
-        corners = self.R.randint(0, lengths - drawn + 1)
-        goes_on = np.cumprod(np.append(1, self.R.random_sample(self.boxes - 1) < self.again))
-        seed = int(self.R.randint(2**31 - 1))
-        return {"corners": corners, "sides": drawn * goes_on[:, None], "outside": outside, "seed": seed}
-
-    def apply(self, images: Tensor, params: Sequence[Params]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Paint."""
-        corners, sides, outside = (stacked(params, name, images.device) for name in ("corners", "sides", "outside"))
-        mask = box_mask(corners, sides, images.shape[2:]) ^ outside.view(-1, *[1] * (images.ndim - 1))
-        return paint(images, mask, stacked(params, "seed"), self.range), {"mask": mask}
-
-    def skipped(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Nothing is painted."""
-        return images, {"mask": torch.zeros_like(images[:, :1], dtype=torch.bool)}
 
 
 def _checked(name: str, sides: Sequence[float]) -> Sequence[float]:
@@ -118,18 +83,20 @@ def _checked(name: str, sides: Sequence[float]) -> Sequence[float]:
     return sides
 
 
-class RandInpainting(_RandBoxNoise):
-    """Replace a few boxes with uniform noise.
+class RandPainting(RandBatchTransform):
+    """Replace a few boxes with uniform noise (in-painting), or all but a few boxes (out-painting), one of the two.
 
     A box's side along an axis is uniform over the whole voxels between the two ends, which are rounded and 1 at least;
     its place is uniform over all that lie inside the volume. Boxes may overlap.
 
     Args:
-        sides: least and greatest side of a box, as parts of the volume's side, in (0, 1].
+        inpainting: chance of in-painting, in [0, 1], else out-painting; the paper's 0.2. At 1 or 0 it is one of them.
+        inner: least and greatest side of the boxes of in-painting, as parts of the volume's side, in (0, 1].
+        outer: the same of the boxes that out-painting keeps.
         boxes: number of boxes at most.
         again: chance that another box follows a box, in [0, 1]. With 0.95 there are 4.5 of 5 boxes on average.
         range: of the noise, low and high; None: least and greatest of each volume and channel.
-        prob: see :class:`RandBatchTransform`.
+        prob: see :class:`RandBatchTransform`; the paper's 0.9.
 
     Attributes:
         extras: ``mask``, true where a voxel was replaced; ``(1, H, W[, D])``, with the batch's axis in front after
@@ -152,90 +119,6 @@ class RandInpainting(_RandBoxNoise):
 
     def __init__(
         self,
-        sides: Sequence[float] = INNER,
-        boxes: int = 5,
-        again: float = 0.95,
-        range: Sequence[float] | None = UNIT,
-        prob: float = 1.0,
-    ) -> None:
-        super().__init__(boxes, again, range, prob)
-        self.sides = _checked("sides", sides)
-
-    def draw(self, shape: Sequence[int]) -> Params:
-        """Draw the boxes, and a seed for the noise."""
-        return self._draw(shape, self.sides, outside=False)
-
-
-class RandOutpainting(_RandBoxNoise):
-    """Replace all but the union of a few boxes with uniform noise; boxes as in :class:`RandInpainting`.
-
-    Args:
-        sides: least and greatest side of a box that is kept, as parts of the volume's side, in (0, 1].
-        boxes: number of boxes at most.
-        again: chance that another box follows a box, in [0, 1].
-        range: of the noise, low and high; None: least and greatest of each volume and channel.
-        prob: see :class:`RandBatchTransform`.
-
-    Attributes:
-        extras: ``mask``, true where a voxel was replaced; ``(1, H, W[, D])``, with the batch's axis in front after
-            :meth:`batch`.
-
-    Shape:
-        - Input: ``(C, H, W[, D])``
-        - Output: the same
-
-    Raises:
-        ValueError: when an argument is out of range.
-
-    Reference:
-        Models Genesis, as for :class:`RandInpainting`.
-    """
-
-    def __init__(
-        self,
-        sides: Sequence[float] = OUTER,
-        boxes: int = 5,
-        again: float = 0.95,
-        range: Sequence[float] | None = UNIT,
-        prob: float = 1.0,
-    ) -> None:
-        super().__init__(boxes, again, range, prob)
-        self.sides = _checked("sides", sides)
-
-    def draw(self, shape: Sequence[int]) -> Params:
-        """Draw the boxes, and a seed for the noise."""
-        return self._draw(shape, self.sides, outside=True)
-
-
-class RandPainting(_RandBoxNoise):
-    """In-painting or out-painting, one of the two.
-
-    Args:
-        inpainting: chance of in-painting, in [0, 1], else out-painting; the paper's 0.2.
-        inner: sides of the boxes of in-painting; see :class:`RandInpainting`.
-        outer: sides of the boxes of out-painting; see :class:`RandOutpainting`.
-        boxes: number of boxes at most.
-        again: chance that another box follows a box, in [0, 1].
-        range: of the noise, low and high; None: least and greatest of each volume and channel.
-        prob: see :class:`RandBatchTransform`; the paper's 0.9.
-
-    Attributes:
-        extras: ``mask``, true where a voxel was replaced; ``(1, H, W[, D])``, with the batch's axis in front after
-            :meth:`batch`.
-
-    Shape:
-        - Input: ``(C, H, W[, D])``
-        - Output: the same
-
-    Raises:
-        ValueError: when an argument is out of range.
-
-    Reference:
-        Models Genesis, as for :class:`RandInpainting`.
-    """
-
-    def __init__(
-        self,
         inpainting: float = 0.2,
         inner: Sequence[float] = INNER,
         outer: Sequence[float] = OUTER,
@@ -244,73 +127,36 @@ class RandPainting(_RandBoxNoise):
         range: Sequence[float] | None = UNIT,
         prob: float = 0.9,
     ) -> None:
-        super().__init__(boxes, again, range, prob)
-        if not 0.0 <= inpainting <= 1.0:
-            raise ValueError(f"`inpainting` must be in [0, 1], got {inpainting}.")
+        super().__init__(prob)
+        for name, chance in (("inpainting", inpainting), ("again", again)):
+            if not 0.0 <= chance <= 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1], got {chance}.")
+        if boxes < 1:
+            raise ValueError(f"`boxes` must be 1 at least, got {boxes}.")
         self.inpainting, self.inner, self.outer = inpainting, _checked("inner", inner), _checked("outer", outer)
+        self.boxes, self.again, self.range = boxes, again, checked_range(range)
 
     def draw(self, shape: Sequence[int]) -> Params:
         """Draw which of the two, the boxes, and a seed for the noise."""
         outside = bool(self.R.random_sample() >= self.inpainting)
-        return self._draw(shape, self.outer if outside else self.inner, outside)
+        lengths = np.asarray(shape[1:])
+        ends = self.outer if outside else self.inner
+        low, high = (np.maximum(1, np.round(lengths * side).astype(int)) for side in ends)
+        drawn = self.R.randint(low, high + 1, (self.boxes, len(lengths)))
+        corners = self.R.randint(0, lengths - drawn + 1)
+        goes_on = np.cumprod(np.append(1, self.R.random_sample(self.boxes - 1) < self.again))
+        seed = int(self.R.randint(2**31 - 1))
+        return {"corners": corners, "sides": drawn * goes_on[:, None], "outside": outside, "seed": seed}
 
+    def apply(self, images: Tensor, params: Sequence[Params]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Paint."""
+        corners, sides, outside = (stacked(params, name, images.device) for name in ("corners", "sides", "outside"))
+        mask = box_mask(corners, sides, images.shape[2:]) ^ outside.view(-1, *[1] * (images.ndim - 1))
+        return paint(images, mask, stacked(params, "seed"), self.range), {"mask": mask}
 
-class RandInpaintingd(RandBatchTransformd):
-    """Dictionary twin of :class:`RandInpainting`.
-
-    Args:
-        keys: images that are painted, with the same boxes and noise in all.
-        mask_key: entry for the mask; None leaves it out.
-        sides: see :class:`RandInpainting`.
-        boxes: see :class:`RandInpainting`.
-        again: see :class:`RandInpainting`.
-        range: see :class:`RandInpainting`.
-        prob: see :class:`RandInpainting`.
-        allow_missing_keys: leave out keys that are not there.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        mask_key: Hashable | None = "mask",
-        sides: Sequence[float] = INNER,
-        boxes: int = 5,
-        again: float = 0.95,
-        range: Sequence[float] | None = UNIT,
-        prob: float = 1.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = RandInpainting(sides, boxes, again, range, prob)
-        super().__init__(keys, transform, {} if mask_key is None else {"mask": mask_key}, allow_missing_keys)
-
-
-class RandOutpaintingd(RandBatchTransformd):
-    """Dictionary twin of :class:`RandOutpainting`.
-
-    Args:
-        keys: images that are painted, with the same boxes and noise in all.
-        mask_key: entry for the mask; None leaves it out.
-        sides: see :class:`RandOutpainting`.
-        boxes: see :class:`RandOutpainting`.
-        again: see :class:`RandOutpainting`.
-        range: see :class:`RandOutpainting`.
-        prob: see :class:`RandOutpainting`.
-        allow_missing_keys: leave out keys that are not there.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        mask_key: Hashable | None = "mask",
-        sides: Sequence[float] = OUTER,
-        boxes: int = 5,
-        again: float = 0.95,
-        range: Sequence[float] | None = UNIT,
-        prob: float = 1.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = RandOutpainting(sides, boxes, again, range, prob)
-        super().__init__(keys, transform, {} if mask_key is None else {"mask": mask_key}, allow_missing_keys)
+    def skipped(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Nothing is painted."""
+        return images, {"mask": torch.zeros_like(images[:, :1], dtype=torch.bool)}
 
 
 class RandPaintingd(RandBatchTransformd):
@@ -346,6 +192,4 @@ class RandPaintingd(RandBatchTransformd):
         super().__init__(keys, transform, {} if mask_key is None else {"mask": mask_key}, allow_missing_keys)
 
 
-RandInpaintingD = RandInpaintingDict = RandInpaintingd
-RandOutpaintingD = RandOutpaintingDict = RandOutpaintingd
 RandPaintingD = RandPaintingDict = RandPaintingd

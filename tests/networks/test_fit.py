@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 
-from monai_ssl.networks.fit import check_patch_size
+from monai_ssl.networks.fit import check_patch_size, try_patch
 from monai_ssl.utils.errors import UserError
 
 
@@ -45,3 +45,17 @@ def test_several_outputs_are_refused() -> None:
 
     with pytest.raises(UserError, match="got list"):
         check_patch_size(Several(1, 3, 1), [8, 8, 8], in_channels=1, out_channels=3)
+
+
+def test_every_module_keeps_its_own_mode_and_the_random_state_stays() -> None:
+    """A network of which a part is frozen in evaluation mode must not start to train there."""
+    network = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.Dropout(0.5), nn.Conv3d(2, 2, 1))
+    network.train()
+    network[1].eval()
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    assert try_patch(network, network, 1, (4, 4, 4)).shape == (1, 2, 4, 4, 4)
+    check_patch_size(network, (4, 4, 4), 1, 2)
+    assert [module.training for module in network] == [True, False, True]
+    assert network.training
+    assert torch.equal(torch.random.get_rng_state(), before)

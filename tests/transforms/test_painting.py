@@ -9,10 +9,6 @@ import torch
 from torch import Tensor
 
 from monai_ssl.transforms.painting import (
-    RandInpainting,
-    RandInpaintingd,
-    RandOutpainting,
-    RandOutpaintingd,
     RandPainting,
     RandPaintingd,
     box_mask,
@@ -20,7 +16,24 @@ from monai_ssl.transforms.painting import (
 )
 from tests.helpers import check_transform, seed
 
-PAIRS = [(RandInpainting, RandInpaintingd), (RandOutpainting, RandOutpaintingd), (RandPainting, RandPaintingd)]
+
+def inpainting(**arguments: Any) -> RandPainting:
+    return RandPainting(1.0, **{"prob": 1.0, **arguments})
+
+
+def inpaintingd(keys: Any, mask_key: Any = "mask", **arguments: Any) -> RandPaintingd:
+    return RandPaintingd(keys, mask_key, 1.0, **{"prob": 1.0, **arguments})
+
+
+def outpainting(**arguments: Any) -> RandPainting:
+    return RandPainting(0.0, **{"prob": 1.0, **arguments})
+
+
+def outpaintingd(keys: Any, mask_key: Any = "mask", **arguments: Any) -> RandPaintingd:
+    return RandPaintingd(keys, mask_key, 0.0, **{"prob": 1.0, **arguments})
+
+
+PAIRS = [(inpainting, inpaintingd), (outpainting, outpaintingd), (RandPainting, RandPaintingd)]
 
 
 def volumes(count: int = 3, channels: int = 2, shape: tuple[int, ...] = (12, 14, 9)) -> Tensor:
@@ -80,7 +93,7 @@ def test_dtypes_are_kept(dtype: torch.dtype) -> None:
     assert out.isfinite().all()
 
 
-@pytest.mark.parametrize("array", [RandInpainting, RandOutpainting])
+@pytest.mark.parametrize("array", [inpainting, outpainting])
 @pytest.mark.parametrize("shape", [(24, 30, 21), (42, 36)])
 def test_what_is_painted_is_what_the_mask_says(array: Any, shape: tuple[int, ...]) -> None:
     transform, image = seed(array()), volumes(1, 2, shape)[0]
@@ -93,10 +106,10 @@ def test_what_is_painted_is_what_the_mask_says(array: Any, shape: tuple[int, ...
         inside = torch.zeros(shape, dtype=torch.bool)
         for corner, side in zip(corners, sides, strict=True):
             inside[tuple(slice(c, c + s) for c, s in zip(corner, side, strict=True))] = True
-        assert torch.equal(mask[0], inside if array is RandInpainting else ~inside)
+        assert torch.equal(mask[0], inside if array is inpainting else ~inside)
 
 
-@pytest.mark.parametrize(("array", "ends"), [(RandInpainting, (7, 14)), (RandOutpainting, (18, 24))])
+@pytest.mark.parametrize(("array", "ends"), [(inpainting, (7, 14)), (outpainting, (18, 24))])
 def test_sides_numbers_and_places_of_boxes_have_the_stated_distribution_and_keep_it(array: Any, ends: Any) -> None:
     transform, draws = seed(array()), 3000
     image = volumes(1, 1, (42, 42, 21))[0]
@@ -125,22 +138,16 @@ def test_one_in_five_is_in_painting() -> None:
     outside = [bool(transform.draw((1, 24, 24, 24))["outside"]) for _ in range(2000)]
     assert sum(outside) == pytest.approx(1600, abs=5 * 320**0.5)
     assert transform.prob == 0.9
-    image = volumes(1)[0]
-    for chance, array in ((1.0, RandInpainting), (0.0, RandOutpainting)):
-        one, other = seed(RandPainting(chance)), seed(array())
-        for _ in range(3):
-            other.R.random_sample()  # which of the two
-            params, expected = one.draw(image.shape), other.draw(image.shape)
-            assert params.keys() == expected.keys()
-            assert all(np.array_equal(params[name], expected[name]) for name in params)
+    assert not any(seed(inpainting()).draw((1, 24, 24, 24))["outside"] for _ in range(20))
+    assert all(seed(outpainting()).draw((1, 24, 24, 24))["outside"] for _ in range(20))
 
 
 def test_thin_volumes_and_constants() -> None:
-    out = seed(RandInpainting())(torch.full((1, 30, 30, 1), 5.0))
+    out = seed(inpainting())(torch.full((1, 30, 30, 1), 5.0))
     assert out.shape == (1, 30, 30, 1)
     assert ((out == 5) | ((out >= 0) & (out <= 1))).all()
     constant = torch.full((1, 8, 8, 8), 5.0)
-    for array in (RandInpainting, RandOutpainting):
+    for array in (inpainting, outpainting):
         assert torch.equal(seed(array(range=None))(constant), constant)
 
 
@@ -182,12 +189,12 @@ def test_the_dictionary_tells_the_mask_and_where_nothing_is_painted_an_empty_one
 @pytest.mark.parametrize(
     ("array", "arguments", "message"),
     [
-        (RandInpainting, {"boxes": 0}, "`boxes` must be 1 at least, got 0"),
-        (RandInpainting, {"again": -0.1}, r"`again` must be in \[0, 1\], got -0.1"),
-        (RandInpainting, {"range": (1, 1)}, r"`range` must be a low and a higher number, or None, got \(1, 1\)"),
-        (RandInpainting, {"sides": (0.5, 0.2)}, r"`sides` must be a low and a high part .*, got \(0.5, 0.2\)"),
-        (RandOutpainting, {"sides": (0.0, 0.2)}, "`sides` must be"),
-        (RandOutpainting, {"sides": (0.5, 1.2)}, "`sides` must be"),
+        (RandPainting, {"boxes": 0}, "`boxes` must be 1 at least, got 0"),
+        (RandPainting, {"again": -0.1}, r"`again` must be in \[0, 1\], got -0.1"),
+        (RandPainting, {"range": (1, 1)}, r"`range` must be a low and a higher number, or None, got \(1, 1\)"),
+        (RandPainting, {"inner": (0.5, 0.2)}, r"`inner` must be a low and a high part .*, got \(0.5, 0.2\)"),
+        (RandPainting, {"outer": (0.0, 0.2)}, "`outer` must be"),
+        (RandPainting, {"outer": (0.5, 1.2)}, "`outer` must be"),
         (RandPainting, {"inner": (0.5,)}, "`inner` must be"),
         (RandPainting, {"outer": (0.5, 2)}, "`outer` must be"),
         (RandPainting, {"inpainting": 2}, r"`inpainting` must be in \[0, 1\], got 2"),
