@@ -26,6 +26,9 @@ Draw = tuple[str, int, int]
 class TwoStreamLoader:
     """Endless batches ``{"labeled": {...}, "unlabeled": {...}}``.
 
+    Beside what its data set gives, a case has ``case``, the name of its image, and ``scan``, its place in the list, by
+    which a method knows crops of one scan.
+
     Each stream runs through its data set in an order drawn anew for every pass; the random transforms of a case are
     seeded with ``(seed, stream, pass, index)`` just before it is read. So batch ``n`` is the same with any number of
     workers, cached or not, and after :meth:`start_at`.
@@ -38,10 +41,12 @@ class TwoStreamLoader:
         seed: of order and augmentation.
         num_workers: processes that read; 0 reads in this one.
         pin_memory: page-locked batches, for copies to a GPU.
+        rank: number of this process among those that train together; each reads its own part of every step's cases.
+        processes: number of these processes; batch sizes are those of one.
 
     Raises:
         UserError: when a stream with a batch size has no case.
-        ValueError: when a batch size is negative or both are 0.
+        ValueError: when a batch size is negative or both are 0, or ``rank`` is none of the processes.
     """
 
     def __init__(
@@ -53,10 +58,14 @@ class TwoStreamLoader:
         seed: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         sizes = {"labeled": labeled_batch_size, "unlabeled": unlabeled_batch_size}
         if min(sizes.values()) < 0 or max(sizes.values()) == 0:
             raise ValueError(f"batch sizes must be 0 or more and not both 0, got {sizes}.")
+        if not 0 <= rank < processes:
+            raise ValueError(f"`rank` must be in 0 to {processes - 1}, got {rank}.")
         datasets = {"labeled": labeled, "unlabeled": unlabeled}
         for name, size in sizes.items():
             count = len(datasets[name] or ()) if size else 0  # type: ignore[arg-type]
@@ -68,6 +77,7 @@ class TwoStreamLoader:
         self.dataset = _SeededStreams({name: datasets[name] for name in self.sizes}, seed)
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.rank, self.processes = rank, processes
         self._start = 0
 
     def start_at(self, step: int) -> None:
@@ -90,7 +100,7 @@ class TwoStreamLoader:
     def _draws(self, step: int) -> Iterator[list[Draw]]:
         while True:
             yield [
-                self.dataset.draw(name, step * size + offset)
+                self.dataset.draw(name, (step * self.processes + self.rank) * size + offset)
                 for name, size in self.sizes.items()
                 for offset in range(size)
             ]
@@ -128,7 +138,7 @@ class _SeededStreams(Dataset):
             transform.set_random_state(seed=derive_seed(self.seed, stream, epoch, index, bits=32))
         items = dataset[index]
         items = items if isinstance(items, list) else [items]
-        return stream, [{**item, "case": name} for item in items]
+        return stream, [{**item, "case": name, "scan": index} for item in items]
 
 
 def _collate(items: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,8 @@ from monai.data import MetaTensor
 from monai.transforms import Randomizable
 from torch import Tensor
 
+from monai_ssl.utils.errors import UserError
+
 __all__ = ["PrepareStreams", "prepare_streams"]
 
 BatchStep = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -50,6 +52,9 @@ class PrepareStreams:
     Args:
         transforms: by stream, what is done with its batch, in this order: transforms with a ``batch`` method, such as
             those of :mod:`monai_ssl.transforms`, or any function of the dictionary that may meet a batch.
+
+    Raises:
+        UserError: when a transform refuses a batch, naming the transform.
     """
 
     def __init__(self, transforms: Mapping[str, Sequence[Any]]) -> None:
@@ -69,7 +74,10 @@ class PrepareStreams:
                 if isinstance(step, Randomizable):
                     step.set_random_state(seed=int(torch.randint(2**31 - 1, ())))
                 apply: BatchStep = getattr(step, "batch", step)
-                out[stream] = apply(out[stream])
+                try:
+                    out[stream] = apply(out[stream])
+                except ValueError as error:
+                    raise UserError(f"{type(step).__name__} refuses the {stream} batch: {error}") from error
         return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class TransformClass(Task):
         image: entry with the transformed images; tiles ``(B, V, C, H, W, D)`` go through the network one by one.
         target: entry with the class, int64, ``(B,)`` or ``(B, 1, H, W, D)``.
         head: whose logits are ``(B, K)`` or ``(B, K, H, W, D)``; by default ``name``.
+        loss: of logits and class, such as MONAI's ``DiceCELoss`` for classes of voxels; by default the cross-entropy.
 
     Reference:
         A. Taleb et al.: 3D Self-Supervised Methods for Medical Imaging, NeurIPS 2020,
@@ -34,16 +35,25 @@ class TransformClass(Task):
     """
 
     def __init__(
-        self, name: str = "rotation", image: str = "image", target: str | None = None, head: str | None = None
+        self,
+        name: str = "rotation",
+        image: str = "image",
+        target: str | None = None,
+        head: str | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__(image, (head or name,))
         self.name = name
         self.target = target or name
+        self.loss = loss or _cross_entropy
 
     def forward(self, outputs: Mapping[str, Tensor], entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The term."""
         logits, target = outputs[self.heads[0]].float(), self.entry(entries, self.target)
-        if target.ndim == logits.ndim:  # one class a voxel, with an axis for the channel
-            target = target[:, 0]
-        self.figures = {f"{self.name}_accuracy": (logits.detach().argmax(1) == target).float().mean()}
-        return {self.name: torch.nn.functional.cross_entropy(logits, target)}
+        classes = target[:, 0] if target.ndim == logits.ndim else target  # of voxels: without the axis for the channel
+        self.figures = {f"{self.name}_accuracy": (logits.detach().argmax(1) == classes).float().mean()}
+        return {self.name: self.loss(logits, target)}
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(logits, target[:, 0] if target.ndim == logits.ndim else target)

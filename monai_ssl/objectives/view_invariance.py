@@ -11,6 +11,7 @@ from torch import Tensor
 from monai_ssl.losses.contrastive import nt_xent
 from monai_ssl.losses.vicreg import vicreg_terms
 from monai_ssl.objectives.base import Task
+from monai_ssl.utils.errors import UserError
 
 __all__ = ["ContrastiveViews", "RegularizedViews"]
 
@@ -23,7 +24,8 @@ class ContrastiveViews(Task):
         z          = h(f(views)),  (B, V, F)
         L_contrast = NT-Xent(z, temperature)
 
-    The share of anchors whose nearest neighbour is a view of the same scan is logged as ``contrast_accuracy``.
+    Where the stream says by ``scan`` which scan a case is of, crops of one scan are no negatives of each other. The
+    share of anchors whose nearest neighbour is a view of the same case is logged as ``contrast_accuracy``.
 
     Args:
         image: entry with the views, ``(B, V, C, H, W, D)``, or with the V views of a case one behind the other as
@@ -45,10 +47,19 @@ class ContrastiveViews(Task):
         self.temperature = temperature
 
     def forward(self, outputs: Mapping[str, Tensor], entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The term ``contrast``."""
-        features = _by_case(outputs[self.heads[0]], self.views)
+        """The term ``contrast``.
+
+        Raises:
+            UserError: when the batch holds one scan alone.
+        """
+        features, scans = _by_case(outputs[self.heads[0]], self.views), entries.get("scan")
+        if len(features) < 2 or (scans is not None and bool((scans == scans[0]).all())):
+            raise UserError(
+                "contrastive crops need two scans in every batch: list two unlabelled scans at least, and set "
+                "unlabeled_batch_size to 2 or more."
+            )
         self.figures = {"contrast_accuracy": _neighbours_of_the_same_case(features.detach())}
-        return {"contrast": nt_xent(features, temperature=self.temperature)}
+        return {"contrast": nt_xent(features, temperature=self.temperature, groups=scans)}
 
 
 class RegularizedViews(Task):

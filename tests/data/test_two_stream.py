@@ -73,6 +73,7 @@ def test_every_case_comes_once_in_every_pass(sizes: tuple[int, int]) -> None:
     for stream, size, count in (("labeled", sizes[0], 5), ("unlabeled", sizes[1], 7)):
         assert all(len(batch[stream]["case"]) == size == len(batch[stream]["image"]) for batch in batches)
         drawn = [case for batch in batches for case in batch[stream]["case"]]
+        assert drawn == [str(scan) for batch in batches for scan in batch[stream]["scan"].tolist()]
         passes = [drawn[start : start + count] for start in range(0, len(drawn) - count + 1, count)]
         assert len(passes) >= 3
         assert all(Counter(each) == Counter(map(str, range(count))) for each in passes)
@@ -228,3 +229,16 @@ def test_metadata_and_labels_of_real_files_survive(tmp_path: Path) -> None:
     assert torch.equal(batch["labeled"]["image"].as_tensor(), batch["labeled"]["label"].as_tensor())
     assert batch["labeled"]["image"].shape == (2, 1, 4, 4, 4)
     assert all(case in {c["image"] for c in cases} for case in batch["labeled"]["case"])
+
+
+def test_processes_share_the_batches_of_one() -> None:
+    whole = plain(take(loader(labeled_batch_size=2, unlabeled_batch_size=4), 6, start=1))
+    for rank in (0, 1):
+        part = plain(take(loader(labeled_batch_size=1, unlabeled_batch_size=2, rank=rank, processes=2), 6, start=1))
+        for ours, both in zip(part, whole, strict=True):
+            for stream, size in (("labeled", 1), ("unlabeled", 2)):
+                places = slice(rank * size, (rank + 1) * size)
+                assert ours[stream]["case"] == both[stream]["case"][places]
+                assert torch.equal(ours[stream]["image"], both[stream]["image"][places])
+    with pytest.raises(ValueError, match="`rank` must be in 0 to 1, got 2"):
+        loader(rank=2, processes=2)

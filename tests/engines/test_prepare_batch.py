@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
 from monai_ssl.engines.prepare_batch import PrepareStreams, prepare_streams
 from monai_ssl.transforms.block_mask import RandBlockMaskd
+from monai_ssl.utils.errors import UserError
 
 
 def test_tensors_come_plain_and_the_rest_stays_behind() -> None:
@@ -56,3 +58,9 @@ def test_batches_are_transformed_on_the_device_as_torch_was_seeded() -> None:
     assert torch.equal(outs[0]["unlabeled"]["image"] == 0, outs[0]["unlabeled"]["mask"])
     assert torch.equal(outs[0]["labeled"]["image"], images)
     assert set(outs[0]) == {"unlabeled", "labeled"}
+
+
+def test_a_batch_that_a_transform_refuses() -> None:
+    prepare = PrepareStreams({"unlabeled": [RandBlockMaskd(["image"], block=16)]})
+    with pytest.raises(UserError, match=r"RandBlockMaskd refuses the unlabeled batch: `block` \(16,\) leaves"):
+        prepare({"unlabeled": {"image": torch.zeros(1, 1, 8, 8, 8)}})

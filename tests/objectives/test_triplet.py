@@ -32,7 +32,7 @@ def test_anchor_positive_and_the_next_scan_by_hand() -> None:
     by_hand, right = [], 0
     for case in range(3):
         anchor, positive = features[case].double()
-        negative = features[(case - 1) % 3, 1].double()
+        negative = features[(case + 1) % 3, 1].double()
         near, far = ((anchor - other) ** 2 for other in (positive, negative))
         by_hand.append(max(0.0, near.mean().item() - far.mean().item() + 0.5))
         right += near.sum() < far.sum()
@@ -45,5 +45,17 @@ def test_overfits() -> None:
 
 
 def test_one_scan_has_no_other() -> None:
-    with pytest.raises(UserError, match="triplets need another scan in the batch: set unlabeled_batch_size to 2"):
+    with pytest.raises(UserError, match="triplets need another scan in every batch: list two unlabelled scans"):
         objective()({"unlabeled": {"image": batch()["unlabeled"]["image"][:1]}})
+
+
+def test_a_crop_of_the_same_scan_is_no_negative() -> None:
+    features = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(0))
+    expected = []
+    for case, other in ((0, 2), (1, 2), (2, 3), (3, 0)):
+        near, far = ((features[case, 0] - one).square().mean() for one in (features[case, 1], features[other, 1]))
+        expected.append(torch.relu(near - far + 1.0))
+    term = Triplet()({"projection": features.flatten(0, 1)}, {"scan": torch.tensor([7, 7, 3, 1])})["triplet"]
+    assert torch.allclose(term, torch.stack(expected).mean())
+    with pytest.raises(UserError, match="list two unlabelled scans"):
+        Triplet()({"projection": features.flatten(0, 1)}, {"scan": torch.tensor([7, 7, 7, 7])})

@@ -10,6 +10,7 @@ from monai_ssl.networks.heads import ProjectionHead
 from monai_ssl.objectives.base import Task
 from monai_ssl.objectives.multitask import Multitask
 from monai_ssl.objectives.view_invariance import ContrastiveViews, RegularizedViews
+from monai_ssl.utils.errors import UserError
 from tests import helpers
 from tests.objectives.pretext import images, network
 
@@ -60,3 +61,18 @@ def test_overfits(task: type[Task]) -> None:
 def test_views_that_do_not_divide_the_batch() -> None:
     with pytest.raises(ValueError, match="`views` must divide the 3 images of a batch, got 2"):
         ContrastiveViews()({"projection": torch.randn(3, 8)}, {})
+
+
+def test_crops_of_one_scan_are_no_negatives() -> None:
+    features = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    scans = torch.tensor([5, 5, 2])
+    term = ContrastiveViews()({"projection": features}, {"scan": scans})["contrast"]
+    assert torch.allclose(term, nt_xent(features.unflatten(0, (3, 2)), groups=scans))
+    assert not torch.allclose(term, nt_xent(features.unflatten(0, (3, 2))))
+
+
+@pytest.mark.parametrize("entries", [{"scan": torch.tensor([3, 3, 3])}, {}])
+def test_one_scan_in_a_batch_has_no_negative(entries: dict[str, Tensor]) -> None:
+    features = torch.randn(6 if entries else 2, 8)
+    with pytest.raises(UserError, match="two scans in every batch: list two unlabelled scans"):
+        ContrastiveViews()({"projection": features}, entries)
