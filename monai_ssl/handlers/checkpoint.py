@@ -112,21 +112,30 @@ class ModelWriter:
     Args:
         paths: the files; MONAI Label reads one in the bundle, the run's folder has the other.
         best: what :class:`~monai_ssl.handlers.ModelSelection` keeps; its weights are written in place of the last.
+        heads: a further file, for the whole network that was pretrained, with its heads.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], best: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        best: str | os.PathLike[str] | None = None,
+        heads: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.paths = [Path(path) for path in paths]
         self.best = best
+        self.heads = heads
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.COMPLETED, self._save)
 
     def _save(self, engine: Any) -> None:
-        weights, step = engine.objective.deployed.state_dict(), engine.state.iteration
+        weights, step = engine.objective.deployed_state(), engine.state.iteration
         if self.best is not None:
             chosen = torch.load(self.best, map_location="cpu", weights_only=True)
             weights, step = chosen["network"], chosen["step"]
+        if self.heads is not None:
+            save_torch(engine.objective.network.state_dict(), self.heads)
         for path in self.paths:
             save_torch(weights, path)
             logger.info(f"wrote {path}: the network of step {step}")

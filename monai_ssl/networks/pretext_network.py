@@ -43,6 +43,11 @@ class PretextNetwork(nn.Module):
         """The bare network."""
         return self.network
 
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """The entries of the bare network's state dict that :attr:`pretrained_keys` names."""
+        state = self.network.state_dict()
+        return {name: state[name] for name in self.pretrained_keys}
+
     @property
     def pretrained_keys(self) -> tuple[str, ...]:
         """Entries of the bare network's state dict that pretraining trains: all, or the encoder's.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from monai_ssl.networks.pretext_network import PretextNetwork
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["Batch", "Objective", "Task"]
@@ -43,6 +44,10 @@ class Objective(nn.Module):
         """The network that goes into ``model.pt``."""
         return self.network
 
+    def deployed_state(self) -> dict[str, Tensor]:
+        """The entries of the deployed network's state dict that training has trained: all, unless overridden."""
+        return self.deployed.state_dict()
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The named, unweighted loss terms of a batch.
 
@@ -76,7 +81,8 @@ class Objective(nn.Module):
 class Task(nn.Module):
     """A pretext task: which images it looks at, which heads it reads, what it compares.
 
-    It owns no network, so that any number of tasks share one; :class:`~monai_ssl.objectives.Multitask` runs them.
+    It owns no network that learns, so that any number of tasks share one; :class:`~monai_ssl.objectives.Multitask` runs
+    them, and lets the teachers follow the network where a task has one.
 
     Args:
         image: entry of the unlabelled stream that goes through the network.
@@ -100,6 +106,15 @@ class Task(nn.Module):
             entries: the unlabelled stream of the batch.
         """
         raise NotImplementedError
+
+    def make_teacher(self, network: PretextNetwork) -> None:
+        """Make a teacher of the network whose heads are read, where the task has one; called once, before all else."""
+
+    def reset_teacher(self, network: PretextNetwork) -> None:
+        """Make the teacher a copy of the network, where the task has one."""
+
+    def update_teacher(self, network: PretextNetwork, step: int) -> None:
+        """Let the teacher follow the network, after optimiser step ``step`` (counted from 0)."""
 
     @staticmethod
     def entry(entries: Mapping[str, Tensor], name: str) -> Tensor:

@@ -22,7 +22,8 @@ class Multitask(Objective):
         L_i = task_i(h_k(z) for its heads)
         L   = sum_i w_i L_i
 
-    With masked inpainting, rotation and contrastive crops it is the model of Swin UNETR.
+    With masked inpainting, rotation and contrastive crops it is the model of Swin UNETR. Where a task has a teacher, it
+    follows the network.
 
     Args:
         network: encoder with the heads that the tasks name.
@@ -46,6 +47,8 @@ class Multitask(Objective):
             reason = f"{unknown[0]!r} is no head; there are {', '.join(network.heads)}" if unknown else "got none"
             raise ValueError(f"`tasks` must be one task at least, with heads that the network has: {reason}.")
         self.tasks = nn.ModuleList(tasks)
+        for task in tasks:
+            task.make_teacher(network)
 
     @property
     def deployed(self) -> nn.Module:
@@ -53,10 +56,15 @@ class Multitask(Objective):
         network: PretextNetwork = self.network  # type: ignore[assignment]
         return network.deployed
 
+    def deployed_state(self) -> dict[str, Tensor]:
+        """The encoder's entries, or all where a task reads the network's own output: no untrained decoder."""
+        network: PretextNetwork = self.network  # type: ignore[assignment]
+        return network.pretrained_state()
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of all tasks."""
         entries = self.stream(batch, "unlabeled")
-        tasks: list[Task] = list(self.tasks)  # type: ignore[arg-type]
+        tasks = self._tasks()
         terms: dict[str, Tensor] = {}
         self.figures = {}
         for image in dict.fromkeys(task.image for task in tasks):
@@ -70,6 +78,19 @@ class Multitask(Objective):
                 terms |= own
                 self.figures |= task.figures
         return terms
+
+    def reset_teacher(self) -> None:
+        """Copy the network into the teachers of the tasks."""
+        for task in self._tasks():
+            task.reset_teacher(self.network)  # type: ignore[arg-type]
+
+    def update_teacher(self, step: int) -> None:
+        """Let the teachers of the tasks follow the network."""
+        for task in self._tasks():
+            task.update_teacher(self.network, step)  # type: ignore[arg-type]
+
+    def _tasks(self) -> list[Task]:
+        return list(self.tasks)  # type: ignore[arg-type]
 
 
 def _cases(images: Tensor) -> Tensor:

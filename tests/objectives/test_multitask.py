@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from monai_ssl.networks.heads import ClassificationHead, NetworkOutput, ProjectionHead
+from monai_ssl.networks.pretext_network import PretextNetwork
 from monai_ssl.objectives.base import Task
 from monai_ssl.objectives.multitask import Multitask
 from monai_ssl.objectives.reconstruction import Reconstruction
@@ -79,6 +81,34 @@ def test_the_bare_network_is_deployed() -> None:
     objective = three_tasks()
     assert objective.deployed is objective.network.network
     assert not [name for name in objective.state_dict() if name.startswith("tasks")]
+
+
+class Followed(Task):
+    """Writes down what it is told about its teacher."""
+
+    def __init__(self) -> None:
+        super().__init__("image", ["output"])
+        self.told: list[tuple[object, ...]] = []
+
+    def make_teacher(self, network: PretextNetwork) -> None:
+        self.told.append(("make", network))
+
+    def reset_teacher(self, network: PretextNetwork) -> None:
+        self.told.append(("reset", network))
+
+    def update_teacher(self, network: PretextNetwork, step: int) -> None:
+        self.told.append(("update", network, step))
+
+
+def test_every_task_with_a_teacher_is_told_when_it_follows_the_network() -> None:
+    tasks = [Followed(), Reconstruction(head="output"), Followed()]
+    objective = Multitask(network(), tasks)
+    before = copy.deepcopy(objective.state_dict())
+    objective.reset_teacher()
+    objective.update_teacher(7)
+    expected = [("make", objective.network), ("reset", objective.network), ("update", objective.network, 7)]
+    assert tasks[0].told == tasks[2].told == expected
+    assert helpers.same(objective.state_dict(), before)
 
 
 def test_overfits(batch: dict[str, dict[str, Tensor]]) -> None:
