@@ -6,19 +6,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from monai_ssl.data.datalist import check_leaks, class_names, load_cases
-from monai_ssl.data.images import images_to_predict
+from monai_ssl.data.images import images_to_learn_from, images_to_predict
 
 if TYPE_CHECKING:
     from monai_ssl.data.scans import ScanDataset
+    from monai_ssl.data.seen_scans import warn_of_seen_scans, write_seen_scans
     from monai_ssl.data.two_stream import TwoStreamLoader
 
-__all__ = ["ScanDataset", "TwoStreamLoader", "check_leaks", "class_names", "images_to_predict", "load_cases"]
+__all__ = [
+    "ScanDataset",
+    "TwoStreamLoader",
+    "check_leaks",
+    "class_names",
+    "images_to_learn_from",
+    "images_to_predict",
+    "load_cases",
+    "warn_of_seen_scans",
+    "write_seen_scans",
+]
 
-_HEAVY = {"ScanDataset": "monai_ssl.data.scans", "TwoStreamLoader": "monai_ssl.data.two_stream"}
+_HEAVY = {
+    "ScanDataset": "monai_ssl.data.scans",
+    "TwoStreamLoader": "monai_ssl.data.two_stream",
+    "warn_of_seen_scans": "monai_ssl.data.seen_scans",
+    "write_seen_scans": "monai_ssl.data.seen_scans",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # MONAI comes in only with what reads scans, so that `monai-ssl split` answers at once
+    # MONAI comes in only with what needs it, so that `monai-ssl split` answers at once
     if name in _HEAVY:
         return getattr(importlib.import_module(_HEAVY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["KeyReport", "compare_keys", "load_weights", "read_weights"]
+__all__ = [
+    "KeyReport",
+    "TransferReport",
+    "compare_keys",
+    "load_weights",
+    "read_weights",
+    "resize_positions",
+    "spread_input_channels",
+]
+
+_GROUPS = ("matched", "adapted", "missing", "unexpected", "mismatched")
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,69 @@ class KeyReport:
             if keys:
                 parts.append(f"{len(keys)} {name} ({', '.join(keys[:3])}{', ..' if len(keys) > 3 else ''})")
         return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What became of every key of a file of weights and of the network that they were loaded into.
+
+    Attributes:
+        file: that the weights came from.
+        sha256: of that file.
+        key_map: the form that the file's names have, see :data:`~monai_ssl.networks.key_maps.KEY_MAPS`.
+        matched: names of the network whose values are the file's.
+        adapted: names of the network whose values were made from the file's, and how.
+        missing: names of the network that the file has not; they stay as they were.
+        unexpected: keys of the file that the network has not.
+        mismatched: names of the network for which the file has another shape, and both shapes; they stay as they were.
+        encoder: the encoder's among ``loaded``; empty for a network whose encoder is not known.
+        encoder_size: number of the encoder's entries altogether.
+        warnings: what a user should know before trusting the result.
+    """
+
+    file: str
+    sha256: str
+    key_map: str
+    matched: tuple[str, ...]
+    adapted: Mapping[str, str]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: Mapping[str, str]
+    encoder: tuple[str, ...]
+    encoder_size: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the network's parameters and buffers that are pretrained now."""
+        return (*self.matched, *self.adapted)
+
+    def __str__(self) -> str:
+        """One line: the counts, the encoder's share, the form of the file."""
+        counts = ", ".join(f"{len(getattr(self, group))} {group}" for group in _GROUPS if getattr(self, group))
+        share = f"; {len(self.encoder)} of {self.encoder_size} of the encoder" if self.encoder_size else ""
+        return f"pretrained weights of {self.file}: {counts}{share} (names: {self.key_map})"
+
+    def table(self, rows: int = 24) -> str:
+        """Counts by module, and every key that was adapted or refused.
+
+        Args:
+            rows: so many modules at most, if their outermost ones are no more; they are split as deep as that allows.
+        """
+        groups = {group: list(getattr(self, group)) for group in _GROUPS}
+        names = [name for group in groups.values() for name in group]
+        depth = next((depth for depth in range(1, 20) if len(_counts(names, depth + 1)) > rows), 20)
+        counts = {group: _counts(group_names, depth) for group, group_names in groups.items()}
+        modules = list(_counts(names, depth))
+        width = max(map(len, ("module", *modules)))
+        lines = ["  ".join([f"{'module':<{width}}", *(f"{group:>10}" for group in _GROUPS)])]
+        for module in modules:
+            lines.append(
+                "  ".join([f"{module:<{width}}", *(f"{counts[group][module] or '-':>10}" for group in _GROUPS)])
+            )
+        lines += [f"adapted: {name}: {how}" for name, how in self.adapted.items()]
+        lines += [f"mismatched: {name}: {shapes}" for name, shapes in self.mismatched.items()]
+        return "\n".join(lines)
 
 
 def compare_keys(weights: dict[str, torch.Tensor], network: nn.Module) -> KeyReport:
@@ -84,8 +163,12 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     return network
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+def read_weights(path: str | os.PathLike[str], wrappers: Sequence[str] = ("model",)) -> dict[str, Tensor]:
     """A state dict from a file, read without unpickling code, on the CPU.
+
+    Args:
+        path: of a state dict, or of a dictionary that holds one.
+        wrappers: entries under which the state dict may be; the first that is there is taken.
 
     Raises:
         UserError: when the file is missing, broken, or holds something else.
@@ -96,9 +179,78 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path}: cannot be read as weights ({type(error).__name__}). Give a model.pt.") from error
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = content["model"]
-    if not (isinstance(content, dict) and content and all(isinstance(v, torch.Tensor) for v in content.values())):
+        raise UserError(f"{path}: cannot be read as weights ({type(error).__name__}){_remedy(error)}") from error
+    while isinstance(content, dict):
+        inner = next((content[name] for name in wrappers if isinstance(content.get(name), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    if not (isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values())):
         raise UserError(f"{path}: is no plain state dict of a network. Give the model.pt of a run, not its resume.pt.")
     return content
+
+
+def spread_input_channels(weight: Tensor, channels: int) -> Tensor:
+    r"""A convolution's weights for another number of input channels, with the same answer to equal channels.
+
+    Every new channel :math:`j` has the mean of the old ones, scaled so that a volume that is repeated in all of them is
+    answered as before:
+
+    .. math:: w'_{oj} = \frac{1}{C'} \sum_{i=1}^{C} w_{oi}
+
+    Args:
+        weight: of a convolution without groups.
+        channels: the new number :math:`C'`.
+
+    Shape:
+        - Input: ``(O, C, ...)``
+        - Output: ``(O, C', ...)``
+
+    Raises:
+        ValueError: when ``channels`` is below 1.
+    """
+    if channels < 1:
+        raise ValueError(f"`channels` must be at least 1, got {channels}.")
+    mean = weight.float().sum(dim=1, keepdim=True) / channels
+    return mean.repeat_interleave(channels, dim=1).to(weight.dtype)
+
+
+def resize_positions(positions: Tensor, grid: Sequence[int], new_grid: Sequence[int]) -> Tensor:
+    """Positional embeddings of another grid of tokens, by linear interpolation between the centres of the tokens.
+
+    Args:
+        positions: of the tokens of the grid, the last axis fastest; those of class tokens, which come before them, are
+            kept.
+        grid: tokens along each axis, one to three axes.
+        new_grid: the same, of the new grid.
+
+    Shape:
+        - Input: ``(1, E + prod(grid), F)`` with E class tokens
+        - Output: ``(1, E + prod(new_grid), F)``
+
+    Raises:
+        ValueError: when the embeddings are fewer than the grid's tokens, or the grids have different numbers of axes.
+    """
+    extra = positions.shape[1] - math.prod(grid)
+    if extra < 0:
+        raise ValueError(f"`positions` must hold the {math.prod(grid)} tokens of `grid`, got {positions.shape[1]}.")
+    if len(grid) != len(new_grid):
+        raise ValueError(f"`new_grid` must have the {len(grid)} axes of `grid`, got {len(new_grid)}.")
+    tokens = positions[:, extra:].float().transpose(1, 2).unflatten(2, tuple(grid))
+    tokens = F.interpolate(tokens, size=tuple(new_grid), mode=_MODES[len(grid)], align_corners=False)
+    return torch.cat([positions[:, :extra], tokens.flatten(2).transpose(1, 2).to(positions.dtype)], dim=1)
+
+
+def _counts(names: Sequence[str], depth: int) -> Counter[str]:
+    return Counter(".".join(name.split(".")[:-1][:depth]) or name for name in names)
+
+
+def _remedy(error: Exception) -> str:
+    refused = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+    if refused is None:
+        return ". Give a model.pt."
+    return (
+        f": it holds {refused[1]} too, and only tensors and plain values are ever unpickled here. If you trust its "
+        "origin, write its weights alone in a Python of yours: c = torch.load(FILE, weights_only=False); "
+        "torch.save(c['network_weights'], 'weights.pt'), or whichever of its entries they are."
+    )
