@@ -1,8 +1,10 @@
 """ignite handlers: what evolves, guards, records and shows while an engine runs."""
 
 from monai_ssl.handlers.checkpoint import CheckpointWriter, ModelWriter, Resume
+from monai_ssl.handlers.embedding_watch import EmbeddingWatch
 from monai_ssl.handlers.guards import NonFiniteGuard
 from monai_ssl.handlers.pictures import Overlay
+from monai_ssl.handlers.pretext_pictures import PretextPictures
 from monai_ssl.handlers.progress_bar import StepProgressBar
 from monai_ssl.handlers.progress_picture import ProgressPicture
 from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
@@ -10,15 +12,18 @@ from monai_ssl.handlers.scores import SegmentationReport
 from monai_ssl.handlers.selection import ModelSelection
 from monai_ssl.handlers.step_log import StepLog
 from monai_ssl.handlers.teacher import TeacherUpdate
+from monai_ssl.handlers.transfer_schedule import TransferSchedule
 from monai_ssl.handlers.validation import StepValidation
 from monai_ssl.handlers.weights_report import WeightsReport
 
 __all__ = [
     "CheckpointWriter",
+    "EmbeddingWatch",
     "ModelSelection",
     "ModelWriter",
     "NonFiniteGuard",
     "Overlay",
+    "PretextPictures",
     "ProgressPicture",
     "Resume",
     "ScheduledLearningRate",
@@ -28,5 +33,6 @@ __all__ = [
     "StepProgressBar",
     "StepValidation",
     "TeacherUpdate",
+    "TransferSchedule",
     "WeightsReport",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["check_patch_size", "try_patch"]
+__all__ = ["check_patch_size", "evaluation", "try_patch"]
 
 Answer = TypeVar("Answer")
 
@@ -51,7 +51,7 @@ def try_patch(
     """
     given = next(network.parameters())
     patch = torch.zeros(1, in_channels, *patch_size, device=given.device, dtype=given.dtype)
-    with torch.random.fork_rng([given.device] if given.is_cuda else []), torch.no_grad(), _evaluation(network):
+    with torch.random.fork_rng([given.device] if given.is_cuda else []), torch.no_grad(), evaluation(network):
         try:
             return run(patch)
         except UserError:
@@ -65,7 +65,8 @@ def try_patch(
 
 
 @contextmanager
-def _evaluation(network: nn.Module) -> Iterator[None]:
+def evaluation(network: nn.Module) -> Iterator[None]:
+    """Within the block a network is in evaluation mode; afterwards each of its modules is as it was."""
     switched = [module for module in network.modules() if module.training]
     network.eval()
     try:
