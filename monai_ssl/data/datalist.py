@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["PARTS", "check_leaks", "class_names", "find_datalist", "load_cases", "read_datalist"]
+__all__ = ["PARTS", "check_leaks", "class_names", "find_datalist", "load_cases", "load_images", "read_datalist"]
 
 PARTS = ("training", "unlabeled", "validation", "test")
 """Parts of a list, in the order in which they are checked."""
@@ -51,7 +52,7 @@ def find_datalist(datalist: str | os.PathLike[str] | None, dataset_dir: str | os
     return path
 
 
-def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False) -> dict[str, Any]:
     """Read a data list and check its shape.
 
     Entries that are plain strings, as in Decathlon's ``test``, become ``{"image": string}`` (in ``test`` and
@@ -59,6 +60,7 @@ def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Args:
         path: the JSON file.
+        class_labels: whether ``label`` may be a whole number from 0, the class of the image, instead of a file.
 
     Raises:
         UserError: if the file is unreadable, is no JSON, or is no Decathlon list.
@@ -81,7 +83,8 @@ def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
             if not isinstance(data[part], list):
                 raise UserError(f"{path}: `{part}` must be a list of entries, got {_kind(data[part])}.")
             data[part] = [
-                _checked(entry, f"{path}: entry {n} of `{part}`", part) for n, entry in enumerate(data[part], 1)
+                _checked(entry, f"{path}: entry {n} of `{part}`", part, class_labels)
+                for n, entry in enumerate(data[part], 1)
             ]
     if not any(part in data for part in PARTS):
         raise UserError(f"{path}: a Decathlon list is expected, with at least one of the parts {', '.join(PARTS)}.")
@@ -94,6 +97,7 @@ def load_cases(
     dataset_dir: str | os.PathLike[str] | None = None,
     *,
     required: bool = False,
+    class_labels: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the cases of one part with absolute paths.
 
@@ -106,6 +110,7 @@ def load_cases(
         part: one of ``training``, ``unlabeled``, ``validation``, ``test``. An absent part is empty.
         dataset_dir: folder that the list's paths are relative to; if None, the list's own folder.
         required: whether a part without any case is an error.
+        class_labels: as in :func:`read_datalist`; a class stays the number that it is.
 
     Raises:
         UserError: if ``part`` is unknown, a case of a labelled part has no label, files are missing, or a required part
@@ -117,7 +122,7 @@ def load_cases(
     base = _base(path, dataset_dir)
     paths = ("image",) if part == "unlabeled" else ("image", "label")
     cases = []
-    for number, entry in enumerate(read_datalist(path).get(part, []), 1):
+    for number, entry in enumerate(read_datalist(path, class_labels=class_labels).get(part, []), 1):
         if part == "unlabeled":
             entry = {"image": entry["image"]}
         elif "label" not in entry:
@@ -128,8 +133,39 @@ def load_cases(
         cases.append(entry)
     if required and not cases:
         raise UserError(f"{path}: has no case in `{part}`. Add cases to that part, or name another part.")
-    _check_exist(path, part, [case[key] for case in cases for key in paths], base)
-    return [{**case, **{key: _absolute(case[key], base) for key in paths}} for case in cases]
+    files = [{key: case[key] for key in paths if isinstance(case[key], str)} for case in cases]
+    _check_exist(path, part, [file for case in files for file in case.values()], base)
+    return [
+        {**case, **{key: _absolute(file, base) for key, file in named.items()}}
+        for case, named in zip(cases, files, strict=True)
+    ]
+
+
+def load_images(
+    datalist: str | os.PathLike[str] | None,
+    dataset_dir: str | os.PathLike[str] | None = None,
+    parts: Sequence[str] = PARTS,
+) -> list[dict[str, str]]:
+    """Return the scans of some parts as ``{"image": absolute path}``, each once; labels are not even looked for.
+
+    Args:
+        datalist: as in :func:`find_datalist`.
+        dataset_dir: folder that the list's paths are relative to; if None, the list's own folder.
+        parts: of the list; the others are not looked at.
+
+    Raises:
+        UserError: if files are missing, or there is no case.
+    """
+    path = find_datalist(datalist, dataset_dir)
+    data, base = read_datalist(path, class_labels=True), _base(path, dataset_dir)
+    found: dict[str, None] = {}
+    for part in parts:
+        files = [entry["image"] for entry in data.get(part, [])]
+        _check_exist(path, part, files, base)
+        found |= dict.fromkeys(_absolute(file, base) for file in files)
+    if not found:
+        raise UserError(f"{path}: has no case in {', '.join(parts)}. Add cases to it, or name another list.")
+    return [{"image": file} for file in found]
 
 
 def class_names(
@@ -151,7 +187,7 @@ def class_names(
     """
     given = bool(datalist or dataset_dir)
     path = find_datalist(datalist, dataset_dir) if given or default is None else None
-    labels = read_datalist(path).get("labels") if path else None
+    labels = read_datalist(path, class_labels=True).get("labels") if path else None
     if labels is None:
         if default is None:
             raise UserError(f'{path}: `labels` is missing: add e.g. "labels": {{"0": "background", "1": "spleen"}}.')
@@ -180,7 +216,7 @@ def check_leaks(datalist: str | os.PathLike[str] | None, dataset_dir: str | os.P
         UserError: naming the case and both parts.
     """
     path = find_datalist(datalist, dataset_dir)
-    data, base = read_datalist(path), _base(path, dataset_dir)
+    data, base = read_datalist(path, class_labels=True), _base(path, dataset_dir)
     images: dict[str, str] = {}
     patients: dict[str, tuple[str, str]] = {}
     for part in PARTS:
@@ -200,7 +236,7 @@ def check_leaks(datalist: str | os.PathLike[str] | None, dataset_dir: str | os.P
                 )
 
 
-def _checked(entry: Any, where: str, part: str) -> dict[str, Any]:
+def _checked(entry: Any, where: str, part: str, class_labels: bool) -> dict[str, Any]:
     """Return one entry as a dictionary with a checked `image`, `label` and `patient`; empty ones are left out."""
     if isinstance(entry, str) and part in _MAY_BE_STRINGS:
         entry = {"image": entry}
@@ -209,13 +245,18 @@ def _checked(entry: Any, where: str, part: str) -> dict[str, Any]:
     if not isinstance(entry.get("image"), str) or not entry["image"]:
         raise UserError(f"{where} must have `image`, the path of one file as a string, got {entry.get('image')!r}.")
     entry = {key: value for key, value in entry.items() if key not in ("label", "patient") or value not in (None, "")}
-    if part != "unlabeled" and not isinstance(entry.get("label", ""), str):
-        raise UserError(f"{where} ({entry['image']}): `label` must be a path as a string, got {entry['label']!r}.")
+    if part != "unlabeled" and not (isinstance(entry.get("label", ""), str) or (class_labels and _is_class(entry))):
+        rule = "a path as a string" + (", or a class as a whole number from 0" if class_labels else "")
+        raise UserError(f"{where} ({entry['image']}): `label` must be {rule}, got {entry['label']!r}.")
     if "patient" in entry:
         if isinstance(entry["patient"], bool) or not isinstance(entry["patient"], (str, int)):
             raise UserError(f"{where} ({entry['image']}): `patient` must be a string, got {entry['patient']!r}.")
         entry["patient"] = str(entry["patient"])
     return entry
+
+
+def _is_class(entry: dict[str, Any]) -> bool:
+    return type(entry["label"]) is int and entry["label"] >= 0
 
 
 def _label_pairs(labels: Any) -> list[tuple[int, str]]:

@@ -1,15 +1,37 @@
-"""Scans to predict: a file or a folder, and where each prediction goes."""
+"""Scans without labels: those to learn from, and those to predict with the place of each prediction."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from monai_ssl.data.datalist import check_leaks, load_images
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["images_to_predict"]
+__all__ = ["images_to_learn_from", "images_to_predict"]
 
 _ENDINGS = (".nii.gz", ".nii")
+
+
+def images_to_learn_from(
+    datalist: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str] | None
+) -> list[dict[str, str]]:
+    """The cases ``{"image": path}`` of a pretraining: a list's training and unlabelled scans, or a folder of scans.
+
+    Scans of ``validation`` and ``test`` are never among them, and labels are not even looked for.
+
+    Args:
+        datalist: as in :func:`~monai_ssl.data.datalist.find_datalist`.
+        dataset_dir: folder that the list's paths are relative to; without a list, a folder with ``dataset.json``, or
+            else of NIfTI files (not those of its subfolders).
+
+    Raises:
+        UserError: when there is no scan, files are missing, or the list has a scan or a patient on two sides.
+    """
+    if datalist is None and dataset_dir is not None and not (Path(dataset_dir) / "dataset.json").is_file():
+        return [{"image": str(file.resolve())} for file in _scans_of(Path(dataset_dir), "dataset_dir")]
+    check_leaks(datalist, dataset_dir)
+    return load_images(datalist, dataset_dir, ("training", "unlabeled"))
 
 
 def images_to_predict(
@@ -36,15 +58,11 @@ def images_to_predict(
     if path.is_dir() and path.resolve() == Path(output_dir).resolve():
         raise UserError(f"{path}: predictions would lie among the scans. Choose another --output_dir.")
     if path.is_dir():
-        # macOS archives carry a hidden ._<name> beside every file
-        found = (file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        files = sorted(file for file in found if file.name.endswith(_ENDINGS))
+        files = _scans_of(path, "image")
     elif path.is_file() and path.name.endswith(_ENDINGS):
         files = [path]
     else:
         raise UserError(f"{path}: is neither a NIfTI file (.nii, .nii.gz) nor a folder. Give --image FILE or FOLDER.")
-    if not files:
-        raise UserError(f"{path}: holds no NIfTI file (.nii, .nii.gz). Give another --image FOLDER.")
     outputs: dict[Path, Path] = {}
     for file in files:
         output = Path(output_dir) / f"{_stem(file)}_{postfix}.nii.gz"
@@ -54,6 +72,18 @@ def images_to_predict(
             raise UserError(f"{output}: is there already. Give --overwrite true or another --output_dir.")
         outputs[output] = file
     return [{"image": str(file.resolve())} for file in files]
+
+
+def _scans_of(folder: Path, setting: str) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: `{setting}` must be an existing folder, and there is none of this name.")
+    # macOS archives carry a hidden ._<name> beside every file
+    found = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = sorted(file for file in found if file.name.endswith(_ENDINGS))
+    if not files:
+        what = "neither dataset.json nor a" if setting == "dataset_dir" else "no"
+        raise UserError(f"{folder}: holds {what} NIfTI file (.nii, .nii.gz). Give another --{setting} FOLDER.")
+    return files
 
 
 def _stem(path: Path) -> str:

@@ -12,21 +12,28 @@ from monai_ssl.networks.encoder import (
 from monai_ssl.networks.feature_queue import FeatureQueue
 from monai_ssl.networks.fit import check_patch_size
 from monai_ssl.networks.flips import FlipAverage, average_flips
+from monai_ssl.networks.frozen_features import FrozenEncoder, TiledVector, load_encoder
 from monai_ssl.networks.heads import ClassificationHead, NetworkOutput, ProjectionHead, ReconstructionHead
 from monai_ssl.networks.pretext_network import PretextNetwork
+from monai_ssl.networks.pretrained import load_pretrained
+from monai_ssl.networks.restoration import MaskedRestoration, load_restoration
 from monai_ssl.networks.teacher import copy_student, dropout_active, make_teacher, update_average
-from monai_ssl.networks.transfer import KeyReport, compare_keys, load_weights, read_weights
+from monai_ssl.networks.transfer import KeyReport, TransferReport, compare_keys, load_weights, read_weights
 
 __all__ = [
     "ClassificationHead",
     "EncoderTaps",
     "FeatureQueue",
     "FlipAverage",
+    "FrozenEncoder",
     "KeyReport",
+    "MaskedRestoration",
     "NetworkOutput",
     "PretextNetwork",
     "ProjectionHead",
     "ReconstructionHead",
+    "TiledVector",
+    "TransferReport",
     "average_flips",
     "check_patch_size",
     "compare_keys",
@@ -38,6 +45,9 @@ __all__ = [
     "encoder_parameters",
     "encoder_taps",
     "feature_shapes",
+    "load_encoder",
+    "load_pretrained",
+    "load_restoration",
     "load_weights",
     "make_teacher",
     "read_weights",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ssl.data.datalist import check_leaks, class_names, find_datalist, load_cases, read_datalist
+from monai_ssl.data.datalist import check_leaks, class_names, find_datalist, load_cases, load_images, read_datalist
 from monai_ssl.utils.errors import UserError
 
 
@@ -130,6 +130,37 @@ def test_labelled_parts_demand_labels(write, part):
     path = write({part: [case("a"), {"image": "images/b.nii.gz"}]}, files("a", "b"))
     with pytest.raises(UserError, match=rf"entry 2 of `{part}` \(images/b\.nii\.gz\) has no `label`.*`unlabeled`"):
         load_cases(path, part)
+
+
+def test_classes_are_labels_only_where_they_are_asked_for(write, tmp_path):
+    cases = [{"image": "images/a.nii.gz", "label": 0}, {"image": "images/b.nii.gz", "label": 3, "patient": 5}]
+    path = write({"training": cases, "labels": {"0": "benign"}}, files("a", "b", folders=["images"]))
+    loaded = load_cases(path, "training", class_labels=True)
+    assert [case["label"] for case in loaded] == [0, 3]
+    assert loaded[1] == {"image": f"{tmp_path}/images/b.nii.gz", "label": 3, "patient": "5"}
+    # what reads names, paths and patients alone takes both kinds
+    assert class_names(path) == ["benign"]
+    check_leaks(path)
+    with pytest.raises(UserError, match=r"entry 1 of `training` .*`label` must be a path as a string, got 0"):
+        load_cases(path, "training")
+
+
+@pytest.mark.parametrize("label", [-1, 1.0, True, [1]])
+def test_a_class_is_a_whole_number_from_0(write, label):
+    path = write({"training": [{"image": "a", "label": label}]})
+    with pytest.raises(UserError, match=r"a path as a string, or a class as a whole number from 0, got"):
+        load_cases(path, "training", class_labels=True)
+
+
+def test_images_of_all_parts_each_once_and_no_label(write, tmp_path):
+    data = {"test": ["images/d.nii.gz"], "training": [case("a"), {"image": "images/b.nii.gz", "label": 1}]}
+    data |= {"unlabeled": ["images/c.nii.gz", "./images/a.nii.gz"]}
+    path = write(data, files(*"abcd", folders=["images"]))  # not a label file exists
+    assert load_images(path) == [{"image": f"{tmp_path}/images/{name}.nii.gz"} for name in "abcd"]
+    with pytest.raises(UserError, match="has no case"):
+        load_images(write({"training": []}))
+    with pytest.raises(UserError, match="1 of 1 files of `test` do not exist"):
+        load_images(write({"test": ["gone.nii.gz"]}))
 
 
 def test_missing_files_are_counted_and_five_are_named(write, tmp_path):

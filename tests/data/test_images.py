@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from monai_ssl.data.images import images_to_predict
+from monai_ssl.data.images import images_to_learn_from, images_to_predict
 from monai_ssl.utils.errors import UserError
 
 
@@ -63,3 +65,31 @@ def test_predictions_do_not_lie_among_the_scans(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").touch()
     with pytest.raises(UserError, match="would lie among the scans"):
         images_to_predict(tmp_path, tmp_path / "." / "", overwrite=True)
+
+
+def names(cases: list[dict[str, str]]) -> list[str]:
+    assert all(list(case) == ["image"] for case in cases)
+    return [Path(case["image"]).name for case in cases]
+
+
+def test_a_pretraining_learns_from_training_and_unlabelled_scans_and_never_from_held_out_ones(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}.nii.gz" for name in "abcde"))
+    training = [{"image": "a.nii.gz", "label": "gone.nii.gz"}, {"image": "b.nii.gz"}]
+    content: dict[str, Any] = {"training": training, "unlabeled": ["c.nii.gz"], "test": ["d.nii.gz"]}
+    content["validation"] = [{"image": "e.nii.gz", "label": "gone.nii.gz"}]
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert names(images_to_learn_from(None, tmp_path)) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    (tmp_path / "other.json").write_text(json.dumps({**content, "unlabeled": ["d.nii.gz"]}))
+    with pytest.raises(UserError, match=r"d\.nii\.gz is in `unlabeled` and in `test`"):
+        images_to_learn_from(tmp_path / "other.json", tmp_path)
+
+
+def test_a_pretraining_learns_from_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "b.nii.gz", "a.nii", "._a.nii", "notes.txt", "below/c.nii.gz")
+    assert names(images_to_learn_from(None, tmp_path)) == ["a.nii", "b.nii.gz"]
+    with pytest.raises(UserError, match=r"holds neither dataset.json nor a NIfTI file .* Give another --dataset_dir"):
+        images_to_learn_from(None, (touch(tmp_path, "empty/readme") / "empty"))
+    with pytest.raises(UserError, match="`dataset_dir` must be an existing folder"):
+        images_to_learn_from(None, tmp_path / "gone")
+    with pytest.raises(UserError, match="must be given"):
+        images_to_learn_from(None, None)

@@ -175,3 +175,11 @@ def test_mistakes_are_told() -> None:
         model(images, ["rotate"])
     with pytest.raises(UserError, match=r"Set network_def#out_channels to 1 for pretraining"):
         model(images)
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_the_pretrained_state_is_what_was_trained(restore: bool) -> None:
+    bare = unet()
+    state = pretext(bare, restore=restore).pretrained_state()
+    assert set(state) == set(bare.state_dict() if restore else encoder_keys(bare))
+    assert all(same(value, bare.state_dict()[name]) for name, value in state.items())
