@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from monai_ssl.study.curve_picture import draw_curves
-from monai_ssl.study.estimate import describe_estimate
+from monai_ssl.study.estimate import describe_estimate, pretrainings_left
 from monai_ssl.study.frozen_plan import check_plan, freeze_plan
 from monai_ssl.study.grid import Failure, available_cores, run_grid
 from monai_ssl.study.plan import RunSpec, grid_runs, runs, screen_runs
 from monai_ssl.study.plan_file import read_plan
-from monai_ssl.study.probe import PROBE_STEPS, probe_training
+from monai_ssl.study.pretraining import pretrain_specs
+from monai_ssl.study.probe import PROBE_STEPS, probe_pretraining, probe_training
 from monai_ssl.study.screen import choose, most_kept
 from monai_ssl.study.slurm import refuse_open_arrays, run_array
 from monai_ssl.study.slurm_queue import check_cluster
@@ -52,7 +53,8 @@ def run_study(
     """Carry out a plan, or go on with it: finished runs are never repeated, stopped ones go on at their checkpoint.
 
     The folder holds ``plan.yaml`` (the plan, which may only grow), ``splits/`` (see :mod:`monai_ssl.study.splits`),
-    ``runs/<budget>/<method>/seed<k>/`` with ``test/metrics.json``, and the tables of :mod:`monai_ssl.study.table`,
+    ``runs/<budget>/<method>/seed<k>/`` with ``test/metrics.json``, ``pretraining/`` (see
+    :mod:`monai_ssl.study.pretraining`) where a method starts from one, and the tables of :mod:`monai_ssl.study.table`,
     which are written anew after every run; at the end ``curve.png`` and ``curve.svg``.
 
     Args:
@@ -95,7 +97,7 @@ def preview_study(
         jobs: see :func:`run_study`.
 
     Returns:
-        Lines for a person: the estimate, then the runs in their order.
+        Lines for a person: the estimate, then the pretrainings and the runs in their order.
 
     Raises:
         UserError: when the plan has a mistake, or the data cannot be split so.
@@ -103,8 +105,13 @@ def preview_study(
     study = _open(plan, output)
     check_plan(study.plan, study.output)
     listed = study.possible(runs(study.plan, most_kept(study.plan)))
-    states = [f"{'finished' if study.is_finished(spec) else 'to do'}: {spec.name}" for spec in listed]
-    return [*_estimate(study, listed, jobs or 1), *states]
+    left = [spec for spec in listed if not study.is_finished(spec)]
+    first = pretrainings_left(study, left)
+    states = {one.name: one in first for one in pretrain_specs(listed)} | {one.name: one in left for one in listed}
+    return [
+        *_estimate(study, listed, jobs or 1),
+        *(f"{'to do' if to_do else 'finished'}: {name}" for name, to_do in states.items()),
+    ]
 
 
 def _open(plan: str | os.PathLike[str], output: str | os.PathLike[str]) -> Study:
@@ -135,9 +142,15 @@ def _hold(folder: Path) -> FolderLock:
 def _estimate(study: Study, listed: Sequence[RunSpec], jobs: int) -> list[str]:
     threads = max(1, available_cores() // jobs)
     # a study of short runs is over before they could be timed
-    worthwhile = study.plan.steps >= 20 * PROBE_STEPS
+    longest = max([study.plan.steps, *(one.pretraining.steps for one in pretrain_specs(listed))])
+    if longest < 20 * PROBE_STEPS:
+        return describe_estimate(study, listed, jobs)
     return describe_estimate(
-        study, listed, jobs, (lambda spec: probe_training(study, spec, threads)) if worthwhile else None
+        study,
+        listed,
+        jobs,
+        lambda spec: probe_training(study, spec, threads),
+        lambda pretraining: probe_pretraining(study, pretraining, threads),
     )
 
 

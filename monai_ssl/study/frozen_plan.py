@@ -98,7 +98,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         changes += [f"{key} had {value}" for value in old[key] if value not in new[key]]
     methods = {method["label"]: method for method in new["methods"]}
     for method in old["methods"]:
-        if methods.get(method["label"]) != method:
+        if _placeless(methods.get(method["label"], {})) != _placeless(method):
             now = f"is now {methods[method['label']]}" if method["label"] in methods else "is gone"
             changes.append(f"method {method} {now}")
     if Path(old["bundle"]).name != Path(new["bundle"]).name:
@@ -108,3 +108,9 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if old.get(key) != new.get(key):
             changes.append(f"{key} was {old.get(key)}, is now {new.get(key)}")
     return changes
+
+
+def _placeless(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method without the place of the bundle that pretrains."""
+    pretraining = method.get("pretraining")
+    return {**method, "pretraining": pretraining and {**pretraining, "bundle": Path(pretraining["bundle"]).name}}

@@ -7,13 +7,14 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from monai_ssl.study.plan import RunSpec
+from monai_ssl.study.pretraining import PRETRAIN_STEP, pretrain_specs
 from monai_ssl.study.process import CONSOLE, last_error, start_process
-from monai_ssl.study.progress import StudyProgress, count_steps
+from monai_ssl.study.progress import StudyProgress, steps_in
 from monai_ssl.study.state import Step, Study
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.keys import RunFiles
 
 __all__ = ["Failure", "available_cores", "run_grid"]
 
@@ -47,17 +48,20 @@ class _Grid:
     say: Callable[[str], None]
     done: Callable[[], object]
     progress: StudyProgress
+    specs: Sequence[RunSpec]
     waiting: list[RunSpec]
     active: list[_Job] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     def fill(self) -> None:
-        """Start runs while there is room; one whose folder or training another process is at waits."""
+        """Start runs while there is room; one whose folder, training or pretraining another process is at waits."""
+        taken: set[Path] | None = None
         for spec in list(self.waiting):
             if len(self.active) >= self.jobs:
                 return
-            training = self.study.training_folder(spec)
-            if any(self.study.training_folder(job.spec) == training for job in self.active) or self.study.is_busy(spec):
+            if taken is None:
+                taken = set().union(*(self.study.claims(job.spec) for job in self.active))
+            if self.study.places(spec) & taken or self.study.is_busy(spec):
                 continue
             self.waiting.remove(spec)
             try:
@@ -66,6 +70,7 @@ class _Grid:
                 self.fail(spec, str(error))
             else:
                 self.go_on(spec)
+                taken = None
 
     def go_on(self, spec: RunSpec) -> None:
         """Start a run's next process, or count the run as finished."""
@@ -75,7 +80,7 @@ class _Grid:
             self.say(f"finished: {spec.name}")
             self.done()
             return
-        console = self.study.folder(spec) / CONSOLE
+        console = self.study.console_folder(spec, step) / CONSOLE
         start = console.stat().st_size if console.exists() else 0
         threads = max(1, available_cores() // self.jobs)
         process = start_process(self.study.plan.bundle, step, console, threads)
@@ -93,9 +98,18 @@ class _Grid:
             if status == 0 and self.study.next_step(job.spec) != job.step:
                 self.go_on(job.spec)
             else:
-                console = self.study.folder(job.spec) / CONSOLE
+                console = self.study.console_folder(job.spec, job.step) / CONSOLE
                 reason = last_error(console, job.console_start)
-                self.fail(job.spec, f"{job.step.name} ended with status {status}: {reason} (all of it: {console})")
+                reason = f"{job.step.name} ended with status {status}: {reason} (all of it: {console})"
+                self.fail(job.spec, reason)
+                if job.step.name == PRETRAIN_STEP:
+                    self.fail_waiting(job.step.folder, reason)
+
+    def fail_waiting(self, pretraining: Path, reason: str) -> None:
+        """Let the runs that wait for a pretraining fail with it, rather than repeat it one after another."""
+        for spec in [spec for spec in self.waiting if pretraining in self.study.claims(spec)]:
+            self.waiting.remove(spec)
+            self.fail(spec, reason)
 
     def fail(self, spec: RunSpec, reason: str) -> None:
         """Note a failure and say so; the other runs go on."""
@@ -105,9 +119,9 @@ class _Grid:
 
     def show(self) -> None:
         """Update the progress bar by the tables that the trainings write."""
-        tables = [self.study.training_folder(job.spec) / RunFiles.STEPS for job in self.active]
-        steps = sum(count_steps(table.read_bytes()) for table in tables if table.exists())
-        self.progress.update([f"{job.spec.name} ({job.step.name})" for job in self.active], steps)
+        steps = steps_in({self.study.training_folder(job.spec) for job in self.active})
+        pretrained = steps_in(self.study.output / one.folder for one in pretrain_specs(self.specs))
+        self.progress.update([f"{job.spec.name} ({job.step.name})" for job in self.active], steps, pretrained)
 
     def stop(self) -> None:
         """End what goes on; files are written whole or not at all, so nothing breaks."""
@@ -147,8 +161,9 @@ def run_grid(
     waiting = [spec for spec in specs if not study.is_finished(spec)]
     if not waiting:
         return []
-    with StudyProgress(len(specs), study.plan.steps, len(specs) - len(waiting)) as progress:
-        grid = _Grid(study, jobs, say, done, progress, waiting)
+    pretraining = sum(one.pretraining.steps for one in pretrain_specs(specs))
+    with StudyProgress(len(specs), study.plan.steps, len(specs) - len(waiting), pretraining) as progress:
+        grid = _Grid(study, jobs, say, done, progress, specs, waiting)
         try:
             shown = 0.0
             while grid.waiting or grid.active:

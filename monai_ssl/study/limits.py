@@ -27,7 +27,7 @@ def describe_limits(content: Mapping[str, Any], scores: Scores) -> list[str]:
         Sentences for a person.
     """
     of_plan = [*_of_draws(content), *_of_growth(content), *_of_patients(content), *_of_screen(content)]
-    return [*of_plan, *_of_figures(content, scores)]
+    return [*of_plan, *_of_pretraining(content), *_of_figures(content, scores)]
 
 
 def _of_draws(content: Mapping[str, Any]) -> list[str]:
@@ -69,6 +69,22 @@ def _of_screen(content: Mapping[str, Any]) -> list[str]:
     chosen = [method for method in screen["kept"] if method not in named]
     flattered = f"flatter what it kept, {joined(chosen)}" if chosen else "can flatter what it kept"
     return [f"The screen looked at the test cases, so the figures {flattered}: confirm on other cases with new seeds."]
+
+
+def _of_pretraining(content: Mapping[str, Any]) -> list[str]:
+    said = []
+    for one in content.get("pretrainings", []):
+        names, chosen = joined(one["methods"]), [name for name in one["methods"] if name in content["chosen"]]
+        said.append(
+            f"{names} {'is' if len(one['methods']) == 1 else 'are'} pretrained ({one['pretext']} of {one['bundle']}) "
+            f"for {one['steps']} steps on {number_of(one['images'], 'unlabelled image')}, the training pool, without "
+            "validation and test cases. That costs time, in times.csv, which is not counted as labels."
+        )
+        if one["seeds"] == "shared":
+            said.append(f"One pretraining for all seeds of {names}: its own variation is not in the intervals.")
+        if chosen:
+            said.append(f"The cases that choose the checkpoint of {joined(chosen)} were pretrained on, without labels.")
+    return said
 
 
 def _of_figures(content: Mapping[str, Any], scores: Scores) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from monai_ssl.study.words import budget_words, p_words, unit_of
+from monai_ssl.study.words import budget_words, joined, p_words, unit_of
 
 __all__ = ["mean_rows", "write_markdown"]
 
@@ -50,10 +50,12 @@ def _figures(content: Mapping[str, Any]) -> list[str]:
     cases = f"{len(content['cases']) - left_out} of {len(content['cases'])}" if left_out else len(content["cases"])
     other = f", but for {', '.join(chosen)}: chosen on a fifth of the labels, which count as labels" if chosen else ""
     unit = unit_of(content["metric"])
+    pretrained = joined([name for one in content.get("pretrainings", []) for name in one["methods"]])
+    first = f" {pretrained} went through a pretraining before." if pretrained else ""
     said = [
         f"Mean {content['metric']} ({unit}) over {cases} test cases, the same for every run. Last checkpoint after "
-        f"{content['steps']} optimiser steps, for every method{other}. A seed is another labelled subset and another "
-        "initialisation, shared by the methods. The interval is for other seeds and other cases.",
+        f"{content['steps']} optimiser steps, for every method{other}.{first} A seed is another labelled subset and "
+        "another initialisation, shared by the methods. The interval is for other seeds and other cases.",
         _table(*mean_rows(content)),
     ]
     if "screen" in content:

@@ -11,9 +11,52 @@ from typing import Any, Literal
 from monai_ssl.metrics.segmentation import SCORE_NAMES
 from monai_ssl.utils.bundle_files import bundle_names, bundle_path
 
-__all__ = ["Checkpoint", "Method", "Plan", "Primary", "RunSpec", "Screen", "grid_runs", "runs", "screen_runs", "slug"]
+__all__ = [
+    "Checkpoint",
+    "Method",
+    "Plan",
+    "PretrainSeeds",
+    "Pretraining",
+    "Primary",
+    "RunSpec",
+    "Screen",
+    "grid_runs",
+    "runs",
+    "screen_runs",
+    "slug",
+]
 
 Checkpoint = Literal["last", "chosen"]
+PretrainSeeds = Literal["each", "shared"]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a method starts from: weights that the study pretrains itself, on images alone.
+
+    Attributes:
+        bundle: the folder of the bundle that pretrains.
+        method: file below its ``configs/methods/``, without its suffix.
+        steps: optimiser steps.
+        settings: of its training.
+        seeds: ``each``: every seed of the study has a pretraining of its own; ``shared``: that of seed 0 serves all.
+    """
+
+    bundle: Path
+    method: str
+    steps: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seeds: PretrainSeeds = "each"
+
+    @property
+    def configs(self) -> tuple[str, str]:
+        """Files below its bundle's ``configs/``."""
+        return ("train.yaml", f"methods/{self.method}.yaml")
+
+    def content(self) -> dict[str, Any]:
+        """Plain values without those that are the default."""
+        plain = {**vars(self), "bundle": _bundle_text(self.bundle)}
+        return {name: value for name, value in plain.items() if value and value != "each"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +70,7 @@ class Method:
         evaluation: settings of its evaluation, over the plan's.
         checkpoint: ``last``, which trains with the whole budget, or ``chosen`` on validation cases, for which a fifth
             of the budget is set aside.
+        pretraining: what it starts from; ``None``: random weights, or what its settings say.
     """
 
     label: str
@@ -34,14 +78,17 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint = "last"
+    pretraining: Pretraining | None = None
 
     def content(self) -> dict[str, Any]:
         """Plain values without those that are the default."""
-        return {name: value for name, value in vars(self).items() if value and value != "last"}
+        plain = {**vars(self), "pretraining": self.pretraining and self.pretraining.content()}
+        return {name: value for name, value in plain.items() if value and value != "last"}
 
     def trains_as(self, other: Method) -> bool:
         """Whether both differ in nothing but their evaluation."""
-        return (self.method, self.settings, self.checkpoint) == (other.method, other.settings, other.checkpoint)
+        names = ("method", "settings", "checkpoint", "pretraining")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -104,11 +151,10 @@ class Plan:
 
     def content(self) -> dict[str, Any]:
         """Return plain values, which :func:`~monai_ssl.study.plan_file.read_plan` reads back as the same plan."""
-        known = self.bundle.name in bundle_names() and bundle_path(self.bundle.name) == self.bundle
         screen = self.screen and {**vars(self.screen), "seeds": list(self.screen.seeds)}
         plain = {
             **vars(self),
-            "bundle": self.bundle.name if known else str(self.bundle),
+            "bundle": _bundle_text(self.bundle),
             "data": str(self.data),
             "budgets": list(self.budgets),
             "methods": [method.content() for method in self.methods],
@@ -141,6 +187,11 @@ class RunSpec:
 def slug(text: str) -> str:
     """Return a name for a folder: lower case, ``%`` as ``pct``, everything but letters and digits as ``_``."""
     return re.sub(r"[^a-z0-9.]+", "_", text.lower().replace("%", "pct")).strip("_.")
+
+
+def _bundle_text(bundle: Path) -> str:
+    known = bundle.name in bundle_names() and bundle_path(bundle.name) == bundle
+    return bundle.name if known else str(bundle)
 
 
 def screen_runs(plan: Plan) -> list[RunSpec]:

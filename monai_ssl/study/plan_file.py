@@ -10,6 +10,10 @@ A minimal plan (paths are relative to the plan's own folder)::
     steps: 1500
     test: 40
     primary: {method: mean_teacher, baseline: supervised, budget: 2}
+
+A method may start from a pretraining, which the study carries out::
+
+    {label: masked, method: supervised, pretraining: {method: masked_inpainting, steps: 1500}}
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from monai_ssl.study.plan_fields import (
     parse_seeds,
     whole_number,
 )
+from monai_ssl.study.pretraining import parse_pretraining, refuse_pretrained
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["read_plan"]
@@ -72,9 +77,12 @@ def _parse(content: Any, folder: Path) -> Plan:
     given = check_keys(content, "the plan", _REQUIRED, _OPTIONAL)
     bundle = bundle_folder(given["bundle"], folder)
     budgets = parse_budgets(given["budgets"])
-    methods = _methods(given["methods"], bundle)
+    methods = _methods(given["methods"], bundle, folder)
     labels = [method.label for method in methods]
     metric = one_of(given.get("metric", SCORE_NAMES[0]), "metric", SCORE_NAMES)
+    settings = check_settings(given.get("settings"), "settings", bundle, "train.yaml")
+    if any(method.pretraining for method in methods):
+        refuse_pretrained(settings, "settings")
     regex = given.get("patient_regex")
     if not isinstance(regex, (str, type(None))):
         raise UserError(f"`patient_regex` must be a regular expression in quotes, got {regex!r}.")
@@ -89,7 +97,7 @@ def _parse(content: Any, folder: Path) -> Plan:
         validation=whole_number(given.get("validation", 0), "validation", 0),
         test=whole_number(given.get("test", 0), "test", 0),
         metric=metric,
-        settings=check_settings(given.get("settings"), "settings", bundle, "train.yaml"),
+        settings=settings,
         evaluation=check_settings(given.get("evaluation"), "evaluation", bundle, "evaluate.yaml"),
         screen=_screen(given.get("screen"), len(labels), budgets),
         patient_regex=regex,
@@ -98,14 +106,14 @@ def _parse(content: Any, folder: Path) -> Plan:
     )
 
 
-def _methods(given: Any, bundle: Path) -> tuple[Method, ...]:
+def _methods(given: Any, bundle: Path, folder: Path) -> tuple[Method, ...]:
     if not isinstance(given, list) or not given:
         raise UserError(f"`methods` must be a list of names or of mappings with `method`, got {given!r}.")
     methods: dict[str, Method] = {}
     for number, entry in enumerate(given, 1):
         where = f"entry {number} of `methods`"
         entry = {"method": entry} if isinstance(entry, str) else entry
-        check_keys(entry, where, ("method",), ("label", "settings", "evaluation", "checkpoint"))
+        check_keys(entry, where, ("method",), ("label", "settings", "evaluation", "checkpoint", "pretraining"))
         method = method_file(entry["method"], bundle, where)
         label = entry.get("label", method)
         if not isinstance(label, str) or not slug(label):
@@ -115,12 +123,17 @@ def _methods(given: Any, bundle: Path) -> tuple[Method, ...]:
                 f"{where}: label {label!r} is taken by {methods[slug(label)].label!r} (case and signs do not count): "
                 "give it a `label` of its own."
             )
+        settings = check_settings(entry.get("settings"), f"settings` of `{label}", bundle, "train.yaml")
+        pretraining = parse_pretraining(entry.get("pretraining"), label, bundle, folder)
+        if pretraining is not None:
+            refuse_pretrained(settings, f"settings` of `{label}")
         methods[slug(label)] = Method(
             label,
             method,
-            check_settings(entry.get("settings"), f"settings` of `{label}", bundle, "train.yaml"),
+            settings,
             check_settings(entry.get("evaluation"), f"evaluation` of `{label}", bundle, "evaluate.yaml"),
             parse_checkpoint(entry.get("checkpoint"), f"checkpoint` of `{label}", bundle),
+            pretraining,
         )
     return tuple(methods.values())
 

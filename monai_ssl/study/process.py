@@ -29,12 +29,12 @@ def start_process(bundle: Path, step: Step, console: Path, threads: int) -> subp
     """Start a process of a run; it dies with this one.
 
     Args:
-        bundle: the bundle's folder.
+        bundle: the plan's bundle, for a step that names none of its own.
         step: the process.
         console: file to which it adds what it prints, such as :data:`CONSOLE` in the run's folder.
         threads: processor cores for it, unless ``OMP_NUM_THREADS`` is set already.
     """
-    command = bundle_command(bundle, step.configs, step.settings)
+    command = bundle_command(step.bundle or bundle, step.configs, step.settings)
     if sys.platform == "linux":
         command = [sys.executable, "-c", _LAUNCH, str(os.getpid()), *command]
     # MONAI warns of every config that it reads; these are our own

@@ -34,8 +34,8 @@ class RunRecord:
 
     @property
     def trained(self) -> bool:
-        """Whether the training has ended."""
-        return bool(self._read()["trained"])
+        """Whether the training, or pretraining, has ended."""
+        return self.path.is_file() and bool(self._read()["trained"])
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -71,7 +71,7 @@ class RunRecord:
     def end(self, step: str, seconds: float) -> None:
         """Note that a process ended well."""
         record = self._read()
-        record["trained"] = record["trained"] or step == "train"
+        record["trained"] = record["trained"] or step in ("pretrain", "train")
         record["seconds"][step] = round(seconds, 1)
         write_json(self.path, record)
 

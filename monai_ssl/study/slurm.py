@@ -11,7 +11,8 @@ from pathlib import Path
 
 from monai_ssl.study.grid import Failure
 from monai_ssl.study.plan import RunSpec, runs
-from monai_ssl.study.progress import StudyProgress, count_steps
+from monai_ssl.study.pretraining import pretrain_specs
+from monai_ssl.study.progress import StudyProgress, steps_in
 from monai_ssl.study.slurm_queue import TaskState, check_cluster, explain, submit_array, task_states
 from monai_ssl.study.slurm_record import (
     OpenTask,
@@ -23,7 +24,6 @@ from monai_ssl.study.slurm_record import (
 )
 from monai_ssl.study.state import Study
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.keys import RunFiles
 
 __all__ = ["refuse_open_arrays", "run_array"]
 
@@ -43,8 +43,9 @@ class _Arrays:
     say: Callable[[str], None]
     done: Callable[[], object]
     progress: StudyProgress
+    specs: Sequence[RunSpec]
     waiting: dict[str, RunSpec]
-    trainings: Mapping[str, Path]  # of all runs, by the plan as it is now
+    known: Mapping[str, RunSpec]  # all runs, by the plan as it is now
     tasks: list[OpenTask] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     states: Mapping[tuple[str, int], TaskState] = field(default_factory=dict)
@@ -55,20 +56,27 @@ class _Arrays:
     asked: float = float("-inf")
 
     def find(self) -> None:
-        """Take up the tasks of earlier calls that are not over and hold a training that is wanted."""
-        wanted = self._trainings_of(self.waiting)
-        self.tasks = [task for task in open_tasks(self.study.output) if self._trainings_of(task.runs) & wanted]
+        """Take up the tasks of earlier calls that are not over and hold a training or pretraining that is wanted."""
+        wanted = self._claims_of(self.waiting)
+        self.tasks = [task for task in open_tasks(self.study.output) if self._claims_of(task.runs) & wanted]
         for array in dict.fromkeys(task.array for task in self.tasks):
             count = sum(task.array == array for task in self.tasks)
             self.say(f"waiting for {count} tasks of job array {array}, which an earlier call submitted")
 
     def submit(self) -> None:
-        """Submit the runs whose training is in no task that goes on; those that share a training are one task."""
-        busy = self._trainings_of(run for task in self.tasks for run in task.runs)
+        """Submit the runs whose training is in no task that goes on; those that share a training are one task.
+
+        Of the runs that wait for the same pretraining one is submitted, which pretrains, and the others when it has.
+        """
+        busy = self._claims_of(run for task in self.tasks for run in task.runs)
         groups: dict[Path, list[str]] = {}
-        for run in self.waiting:
-            if self.trainings[run] not in busy:
-                groups.setdefault(self.trainings[run], []).append(run)
+        for run, spec in self.waiting.items():
+            training = self.study.training_folder(spec)
+            if training in groups:
+                groups[training].append(run)
+            elif not self.study.places(spec) & busy:
+                groups[training] = [run]
+                busy |= self.study.claims(spec)
         if not groups:
             return
         name, tasks = f"monai-ssl-{uuid.uuid4().hex[:12]}", list(groups.values())
@@ -102,8 +110,8 @@ class _Arrays:
             late = time.monotonic() > self.over.setdefault(task, time.monotonic()) + _LAG
             if late or all(run in failures for run in left):
                 self.tasks.remove(task)
-                for run in left:
-                    reason = failures.get(run, "its task is over, but its figures are not here")
+                why = {run: failures.get(run, "its task is over, but its figures are not here") for run in left}
+                for run, reason in (why | self._held_back(why)).items():
                     self.failures.append(Failure(self.waiting[run], reason))
                     self._end(run, "failed", f": {reason}")
 
@@ -134,19 +142,29 @@ class _Arrays:
     def show(self) -> None:
         """Update the progress bar by the tables that the trainings write."""
         running = [task for task in self.tasks if self._is(task, "RUNNING")]
-        folders = self._trainings_of(run for task in running for run in task.runs if run in self.waiting)
-        tables = [folder / RunFiles.STEPS for folder in folders]
-        steps = sum(count_steps(table.read_bytes()) for table in tables if table.exists())
+        runs = [run for task in running for run in task.runs if run in self.waiting]
+        steps = steps_in({self.study.training_folder(self.waiting[run]) for run in runs})
+        pretrained = steps_in(self.study.output / one.folder for one in pretrain_specs(self.specs))
         pending = sum(self._is(task, "PENDING") for task in self.tasks)
-        self.progress.update([f"{len(running)} tasks are running, {pending} pending"], steps)
+        self.progress.update([f"{len(running)} tasks are running, {pending} pending"], steps, pretrained)
 
     def leave(self) -> None:
         """Say what goes on without the study."""
         for array in dict.fromkeys(task.array for task in self.tasks):
             self.say(f"job array {array} goes on in the cluster; the same command waits for it, scancel would end it")
 
-    def _trainings_of(self, names: Iterable[str]) -> set[Path]:
-        return {self.trainings[run] for run in names if run in self.trainings}
+    def _claims_of(self, names: Iterable[str]) -> set[Path]:
+        return set().union(*(self.study.claims(self.known[run]) for run in names if run in self.known))
+
+    def _held_back(self, failed: Mapping[str, str]) -> dict[str, str]:
+        """The runs that wait for a pretraining that failed, which they would repeat one after another, and why."""
+        reasons = {
+            self.study.output / pretraining.folder: reason
+            for run, reason in failed.items()
+            if (pretraining := self.study.waits_for(self.waiting[run])) is not None
+        }
+        claims = {run: self.study.claims(spec) & reasons.keys() for run, spec in self.waiting.items()}
+        return {run: reasons[folder] for run, folders in claims.items() for folder in folders}
 
     def _is(self, task: OpenTask, name: str) -> bool:
         state = self.states.get((task.folder.name, task.index))
@@ -175,7 +193,8 @@ def run_array(
 
     Stopping this function, by whatever means, stops no run: the next call waits for those that are pending or running
     and submits the rest. A task that was cancelled, ran out of time or memory or lost its node is a failure, and failed
-    runs are tried again by the next call. One that Slurm puts back into its queue goes on at its checkpoint.
+    runs are tried again by the next call. One that Slurm puts back into its queue goes on at its checkpoint. Runs that
+    share a pretraining are submitted when it has ended, but for the one that pretrains.
 
     Args:
         study: the study; its plan and its data lists are written.
@@ -198,9 +217,10 @@ def run_array(
     if not waiting:
         return []
     check_cluster()
-    trainings = {str(spec.folder): study.training_folder(spec) for spec in runs(study.plan)}
-    with StudyProgress(len(specs), study.plan.steps, len(specs) - len(waiting)) as progress:
-        arrays = _Arrays(study, slurm, jobs, say, done, progress, waiting, trainings)
+    known = {str(spec.folder): spec for spec in runs(study.plan)}
+    pretraining = sum(one.pretraining.steps for one in pretrain_specs(specs))
+    with StudyProgress(len(specs), study.plan.steps, len(specs) - len(waiting), pretraining) as progress:
+        arrays = _Arrays(study, slurm, jobs, say, done, progress, specs, waiting, known)
         arrays.find()
         try:
             arrays.submit()

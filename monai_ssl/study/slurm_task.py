@@ -15,6 +15,7 @@ from monai_ssl.study.frozen_plan import PLAN
 from monai_ssl.study.grid import available_cores
 from monai_ssl.study.plan import RunSpec, runs
 from monai_ssl.study.plan_file import read_plan
+from monai_ssl.study.pretraining import PRETRAIN_STEP
 from monai_ssl.study.process import CONSOLE, last_error, start_process
 from monai_ssl.study.slurm_record import read_failures, read_tasks, study_folder, write_failures
 from monai_ssl.study.splits import draw_splits
@@ -82,7 +83,7 @@ class _Task:
                 return {**failures, **{str(one.folder): reason for one in specs[specs.index(spec) :]}}
             if reason:
                 failures[str(spec.folder)] = reason
-            if reason and step is not None and step.name == "train":
+            if reason and step is not None and step.name in (PRETRAIN_STEP, "train"):
                 return {str(one.folder): reason for one in specs}
         return failures
 
@@ -96,8 +97,8 @@ class _Task:
         self.study.begin(spec)
         step = self.study.next_step(spec)
         while step is not None and not self.signal:
-            started, checkpoint = time.monotonic(), self._checkpoint(spec)
-            console = self.study.folder(spec) / CONSOLE
+            started, checkpoint = time.monotonic(), _checkpoint(step)
+            console = self.study.console_folder(spec, step) / CONSOLE
             start = console.stat().st_size if console.exists() else 0
             self.process = start_process(self.study.plan.bundle, step, console, _threads())
             if self.signal:  # it came while the process began
@@ -106,7 +107,7 @@ class _Task:
             if status == 0:
                 self.study.end(spec, step, time.monotonic() - started)
             following = self.study.next_step(spec)
-            self.gained = self.gained or following != step or self._checkpoint(spec) != checkpoint
+            self.gained = self.gained or following != step or _checkpoint(step) != checkpoint
             if status or following == step:
                 killed = "; a process that ran out of memory is killed so: ask for more `mem`" if status == -9 else ""
                 words = f"{step.name} ended with status {status}{killed}: {last_error(console, start)}"
@@ -128,9 +129,10 @@ class _Task:
             return f"Slurm stops the task, and it cannot go back into the queue: {' '.join(str(words).split())}"
         sys.exit(128 + self.signal)
 
-    def _checkpoint(self, spec: RunSpec) -> int | None:
-        path = self.study.training_folder(spec) / RunFiles.RESUME
-        return path.stat().st_mtime_ns if path.exists() else None
+
+def _checkpoint(step: Step) -> int | None:
+    path = step.folder / RunFiles.RESUME
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _job() -> str:

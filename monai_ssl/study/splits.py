@@ -2,7 +2,8 @@
 
 ``splits/held_out.json`` has all cases that may ever be trained on as ``training``; ``splits/<budget>/seed<k>.json`` is
 what one run sees. Where a method's checkpoint is chosen, ``seed<k>-chosen.json`` has the same labelled cases, a fifth
-of them for validation. All are drawn by whole patients, as :mod:`monai_ssl.data.split` does.
+of them for validation. All are drawn by whole patients, as :mod:`monai_ssl.data.split` does. Where a method starts from
+a pretraining, ``splits/pretraining.json`` has the images of all cases that may ever be trained on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from monai_ssl.data.datalist import read_datalist
 from monai_ssl.data.split import make_split
 from monai_ssl.study.plan import Plan, RunSpec, runs, slug
+from monai_ssl.study.pretraining import PRETRAINING_LIST, pretraining_list
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import write_json
 from monai_ssl.utils.keys import ListParts
@@ -59,6 +61,8 @@ def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
         if not held_out["test"]:
             raise UserError("`test` must be 1 or more, since the list has no labelled `test` cases of its own.")
         drawn = {HELD_OUT: held_out}
+        if any(method.pretraining for method in plan.methods):
+            drawn[PRETRAINING_LIST] = pretraining_list(held_out)
         for spec in runs(plan):
             if split_path(spec) not in drawn:
                 split = make_split(held_out, labels=spec.budget, seed=spec.seed)

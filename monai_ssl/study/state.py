@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
+from monai_ssl.data.datalist import check_leaks
 from monai_ssl.study.plan import Plan, RunSpec
+from monai_ssl.study.pretraining import PRETRAIN_STEP, PRETRAINING_LIST, PretrainSpec, pretrain_spec
 from monai_ssl.study.record import RunRecord, digest
 from monai_ssl.study.splits import HELD_OUT, split_path
 from monai_ssl.study.words import budget_words
@@ -26,11 +28,24 @@ _SHARED = ("device", "tolerance_mm")
 
 @dataclass(frozen=True)
 class Step:
-    """One process of a run: ``train``, ``validation`` or ``test``."""
+    """One process of a run: ``pretrain``, ``train``, ``validation`` or ``test``.
+
+    Attributes:
+        name: as above.
+        configs: files below ``configs/`` of its bundle.
+        settings: over those files.
+        bundle: its bundle, where that is not the plan's.
+    """
 
     name: str
     configs: tuple[str, ...]
     settings: Mapping[str, Any]
+    bundle: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where its files go."""
+        return Path(self.settings["output_dir"])
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,28 @@ class Study:
         """Where a run's training lies."""
         return self.folder(self.training(spec))
 
+    def is_pretrained(self, pretraining: PretrainSpec) -> bool:
+        """Whether a pretraining has ended and its weights are there."""
+        folder = self.output / pretraining.folder
+        return _trained(folder) and (folder / RunFiles.MODEL).is_file()
+
+    def waits_for(self, spec: RunSpec) -> PretrainSpec | None:
+        """The pretraining that must end before a run can train; ``None`` where nothing is left to wait for."""
+        pretraining = pretrain_spec(spec)
+        if pretraining is None or _trained(self.training_folder(spec)) or self.is_pretrained(pretraining):
+            return None
+        return pretraining
+
+    def places(self, spec: RunSpec) -> set[Path]:
+        """Folders of a run in which one process at a time may be: of its training and its pretraining."""
+        pretraining = pretrain_spec(spec)
+        return {self.training_folder(spec), *([self.output / pretraining.folder] if pretraining else [])}
+
+    def claims(self, spec: RunSpec) -> set[Path]:
+        """Those :meth:`places` that a run which goes on keeps from others: a pretraining that has ended is free."""
+        pretraining = self.waits_for(spec)
+        return {self.training_folder(spec), *([self.output / pretraining.folder] if pretraining else [])}
+
     def metrics(self, spec: RunSpec, part: str = ListParts.TEST) -> Path:
         """Where the figures of a run lie."""
         return self.folder(spec) / part / RunFiles.METRICS
@@ -114,7 +151,7 @@ class Study:
     def is_busy(self, spec: RunSpec) -> bool:
         """Whether a process still writes in the run's folder, such as one whose study was killed."""
         parts = (self.folder(spec) / part for part in self.parts(spec))
-        for folder in (self.training_folder(spec), self.folder(spec), *parts):
+        for folder in (*self.claims(spec), self.folder(spec), *parts):
             if (folder / RunFiles.LOCK).exists():
                 try:
                     FolderLock(folder).release()
@@ -123,22 +160,32 @@ class Study:
         return False
 
     def begin(self, spec: RunSpec) -> None:
-        """Make the folders of the run and of its training, and note what they are.
+        """Make the folders of a run, its training and the pretraining that it waits for, and note what they are.
 
         Raises:
-            UserError: when the folder holds a run of other settings, or the bundle has changed meanwhile.
+            UserError: when a folder holds a run of other settings, a bundle has changed meanwhile, or an image that
+                would be pretrained on is, by another path, one of the test or validation.
         """
-        if Study(self.plan, self.output, self.splits)._configs != self._configs:
-            raise UserError(f"{self.plan.bundle}: the configs have changed since the study was started: restore them.")
+        now = Study(self.plan, self.output, self.splits)._configs
+        for path, content in self._configs.items():
+            if now[path] != content:
+                raise UserError(f"{path}: the configs have changed since the study was started: restore them.")
+        pretraining = self.waits_for(spec)
+        if pretraining is not None:
+            check_leaks(self.output / HELD_OUT, self.plan.data.parent)
+            self.pretraining_record(pretraining).begin()
         for one in (self.training(spec), spec):
             self.record(one).begin()
 
     def next_step(self, spec: RunSpec) -> Step | None:
         """The process that a run needs next; ``None`` when it is finished. The test comes at the very end."""
         folder, plan = self.training_folder(spec), self.plan
+        pretraining = self.waits_for(spec)
+        if pretraining is not None:
+            into = self.output / pretraining.folder
+            return self.pretraining_step(pretraining, into, self.output / PRETRAINING_LIST, _switch(into))
         if not self.record(self.training(spec)).trained:
-            switch = "resume" if (folder / RunFiles.RESUME).exists() else "overwrite"
-            return self.training_step(spec, folder, self.output / split_path(spec), {switch: True})
+            return self.training_step(spec, folder, self.output / split_path(spec), _switch(folder))
         settings = {**plan.settings, **spec.method.settings}
         shared = {name: settings[name] for name in _SHARED if name in settings}
         evaluation = {**shared, **plan.evaluation, **spec.method.evaluation, "weights": folder / RunFiles.MODEL}
@@ -163,41 +210,95 @@ class Study:
         own |= {"seed": spec.seed, "max_steps": plan.steps}
         if method.checkpoint != "last":
             own["checkpoint"] = method.checkpoint
+        pretraining = pretrain_spec(spec)
+        if pretraining is not None:
+            own["pretrained"] = self.output / pretraining.folder / RunFiles.MODEL
         configs = ("train.yaml", f"methods/{method.method}.yaml")
         return Step("train", configs, {**plan.settings, **method.settings, **own, **settings})
 
+    def pretraining_step(
+        self, pretraining: PretrainSpec, folder: Path, datalist: Path, settings: Mapping[str, Any]
+    ) -> Step:
+        """The process that pretrains, on the device of the plan's settings unless it has one of its own.
+
+        Args:
+            pretraining: the pretraining.
+            folder: its output.
+            datalist: its data list.
+            settings: over its own and those of the study.
+        """
+        asked = pretraining.pretraining
+        shared = {name: self.plan.settings[name] for name in ("device",) if name in self.plan.settings}
+        own: dict[str, Any] = {"dataset_dir": self.plan.data.parent, "datalist": datalist, "output_dir": folder}
+        own |= {"seed": pretraining.seed, "max_steps": asked.steps}
+        return Step(PRETRAIN_STEP, asked.configs, {**shared, **asked.settings, **own, **settings}, asked.bundle)
+
     def end(self, spec: RunSpec, step: Step, seconds: float) -> None:
         """Note that a process ended well, and how long it took."""
-        self.record(self.training(spec) if step.name == "train" else spec).end(step.name, seconds)
+        pretraining = pretrain_spec(spec)
+        if step.name == PRETRAIN_STEP and pretraining is not None:
+            self.pretraining_record(pretraining).end(step.name, seconds)
+        else:
+            self.record(self.training(spec) if step.name == "train" else spec).end(step.name, seconds)
+
+    def console_folder(self, spec: RunSpec, step: Step) -> Path:
+        """The folder for what a process of a run prints: the run's, or the pretraining's, which others share."""
+        return step.folder if step.name == PRETRAIN_STEP else self.folder(spec)
 
     def record(self, spec: RunSpec) -> RunRecord:
         """What is noted of a run."""
         return RunRecord(self.folder(spec), self._fingerprint(spec))
 
+    def pretraining_record(self, pretraining: PretrainSpec) -> RunRecord:
+        """What is noted of a pretraining."""
+        asked = pretraining.pretraining
+        parts = {
+            "data list": self.splits[PRETRAINING_LIST],
+            "settings": asked.settings,
+            "steps or seed": [asked.steps, pretraining.seed],
+            **self._config_digests(asked.bundle, asked.configs),
+        }
+        return RunRecord(self.output / pretraining.folder, {name: digest(part) for name, part in parts.items()})
+
     def _fingerprint(self, spec: RunSpec) -> dict[str, str]:
-        method = spec.method
+        method, pretraining = spec.method, pretrain_spec(spec)
         files = ("train.yaml", "evaluate.yaml", f"methods/{method.method}.yaml")
         parts = {
             "data list": self.splits[split_path(spec)],
             "settings": [self.plan.settings, method.settings, self.plan.evaluation, method.evaluation],
             "steps or seed": [self.plan.steps, spec.seed],
             **({} if method.checkpoint == "last" else {"checkpoint": method.checkpoint}),
-            **{f"{self.plan.bundle.name}/configs/{name}": self._config_digests[name] for name in files},
+            **({} if pretraining is None else {"pretraining": self.pretraining_record(pretraining).fingerprint}),
+            **self._config_digests(self.plan.bundle, files),
         }
         return {name: digest(part) for name, part in parts.items()}
 
     def _needs_unlabeled(self, spec: RunSpec) -> bool:
         method = spec.method
-        configs = self._configs[f"methods/{method.method}.yaml"], self._configs["train.yaml"]
+        folder = self.plan.bundle / "configs"
+        configs = self._configs[folder / f"methods/{method.method}.yaml"], self._configs[folder / "train.yaml"]
         sizes = [part.get("unlabeled_batch_size") for part in (method.settings, self.plan.settings, *configs)]
         return str(next((size for size in sizes if size is not None), 1)) != "0"
 
     @cached_property
-    def _configs(self) -> dict[str, dict[str, Any]]:
-        folder = self.plan.bundle / "configs"
+    def _configs(self) -> dict[Path, dict[str, Any]]:
         names = {"train.yaml", "evaluate.yaml", *(f"methods/{method.method}.yaml" for method in self.plan.methods)}
-        return {name: yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in names}
+        pretrainings = [method.pretraining for method in self.plan.methods if method.pretraining]
+        of_bundles = [(self.plan.bundle, names), *((one.bundle, one.configs) for one in pretrainings)]
+        files = {bundle / "configs" / name for bundle, names in of_bundles for name in names}
+        return {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
+
+    def _config_digests(self, bundle: Path, names: Iterable[str]) -> dict[str, str]:
+        return {f"{bundle.name}/configs/{name}": self._digests[bundle / "configs" / name] for name in names}
 
     @cached_property
-    def _config_digests(self) -> dict[str, str]:
-        return {name: digest(content) for name, content in self._configs.items()}
+    def _digests(self) -> dict[Path, str]:
+        return {path: digest(content) for path, content in self._configs.items()}
+
+
+def _trained(folder: Path) -> bool:
+    return RunRecord(folder, {}).trained
+
+
+def _switch(folder: Path) -> dict[str, bool]:
+    return {"resume" if (folder / RunFiles.RESUME).exists() else "overwrite": True}

@@ -20,6 +20,7 @@ from monai_ssl.study.findings import find
 from monai_ssl.study.frozen_plan import plan_growth
 from monai_ssl.study.markdown import write_markdown
 from monai_ssl.study.plan import RunSpec, grid_runs, runs
+from monai_ssl.study.pretraining import PRETRAINING_LIST, PretrainSpec, pretrain_spec
 from monai_ssl.study.screen import Choice
 from monai_ssl.study.splits import HELD_OUT
 from monai_ssl.study.state import Study
@@ -37,8 +38,8 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     of each, and ``values``, an array seeds x ``cases`` (``null`` where a case has no class, or, of a distance, misses
     one). ``missing`` names the runs of the plan that are not finished, ``impossible`` those that cannot be, with the
     ``reason``. ``growth`` is what was added to the plan on the way. ``ceiling`` is the baseline's largest budget,
-    ``chosen`` has the methods whose checkpoint is chosen. ``findings`` is what
-    :func:`~monai_ssl.study.findings.find` makes of all this.
+    ``chosen`` has the methods whose checkpoint is chosen. Where methods start from a pretraining, ``pretrainings`` says
+    which and from how many images. ``findings`` is what :func:`~monai_ssl.study.findings.find` makes of all this.
 
     Args:
         study: the study.
@@ -71,6 +72,7 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
         "validation_cases": len(held_out[ListParts.VALIDATION]),
         "patient_rule": held_out["split"]["patient_rule"],
         "cases": cases,
+        **({"pretrainings": pretrainings} if (pretrainings := _pretrainings(study)) else {}),
         **({"screen": choice.content()} if choice else {}),
         "runs": rows,
         "scores": _scores(rows, values),
@@ -89,7 +91,9 @@ def write_tables(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     """
     content = collect(study, choice)
     write_json(study.output / "study.json", content)
-    columns = ["budget", "labels", "unlabeled", "method", "seed", "stage", content["metric"], "steps"]
+    pretrained = "pretrainings" in content
+    beside = ["pretraining", "pretraining_steps"] if pretrained else []
+    columns = ["budget", "labels", "unlabeled", "method", "seed", "stage", content["metric"], "steps", *beside]
     rows = [[row["mean" if name == content["metric"] else name] for name in columns] for row in content["runs"]]
     _write_text(study.output / "study.csv", _csv([columns, *rows]))
     _write_text(study.output / "study.md", write_markdown(content))
@@ -97,8 +101,11 @@ def write_tables(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     for spec in study.possible(_by_row(study, runs(study.plan))):
         table = study.training_folder(spec) / RunFiles.STEPS
         if table.is_file() and study.is_finished(spec):
-            times.append([*_place(spec).values(), *read_times(table)])
-    _write_text(study.output / "times.csv", _csv([["budget", "method", "seed", "steps", "seconds"], *times]))
+            first = _pretraining_times(study, spec) if pretrained else []
+            times.append([*_place(spec).values(), *read_times(table), *first])
+    columns = ["budget", "method", "seed", "steps", "seconds"]
+    beside = ["pretraining", "pretraining_seconds"] if pretrained else []
+    _write_text(study.output / "times.csv", _csv([[*columns, *beside], *times]))
     return content
 
 
@@ -138,8 +145,44 @@ def _row(study: Study, spec: RunSpec, in_grid: bool, mean: float | None) -> dict
         "stage": "grid" if in_grid else "screen",
         **study.counts(spec),
         "steps": read_times(table)[0] if table.is_file() else study.plan.steps,
+        **_pretraining(study, spec),
         "mean": mean,
     }
+
+
+def _pretraining(study: Study, spec: RunSpec) -> dict[str, Any]:
+    """Where the pretraining lies that a run starts from, and its steps; nothing where no method has any."""
+    if not any(method.pretraining for method in study.plan.methods):
+        return {}
+    first = pretrain_spec(spec)
+    if first is None:
+        return {"pretraining": None, "pretraining_steps": 0}
+    return {"pretraining": first.folder.as_posix(), "pretraining_steps": first.pretraining.steps}
+
+
+def _pretraining_times(study: Study, spec: RunSpec) -> list[Any]:
+    first = pretrain_spec(spec)
+    table = study.output / first.folder / RunFiles.STEPS if first else None
+    return [first.folder.as_posix() if first else "", read_times(table)[1] if table and table.is_file() else ""]
+
+
+def _pretrainings(study: Study) -> list[dict[str, Any]]:
+    groups: dict[tuple[Path, str], dict[str, Any]] = {}
+    for method in study.plan.methods:
+        asked = method.pretraining
+        if asked is not None:
+            folder = PretrainSpec(asked, 0).folder.parent
+            content = {
+                "methods": [],
+                "bundle": asked.bundle.name,
+                "pretext": asked.method,
+                "settings": dict(asked.settings),
+                "steps": asked.steps,
+                "seeds": asked.seeds,
+                "images": len(study.splits[PRETRAINING_LIST][ListParts.UNLABELED]),
+            }
+            groups.setdefault((folder, asked.seeds), content)["methods"].append(method.label)
+    return list(groups.values())
 
 
 def _scores(rows: Sequence[dict[str, Any]], values: Sequence[list[float | None]]) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ if s.get("objective#noise") == "broken":
 data = json.load(open(s["datalist"]))
 if configs[0] == "train.yaml":
     state = {"step": 0, "value": 0.0}
+    start = open(s["pretrained"]).read() if s.get("pretrained") else None
     if s.get("resume"):
         state = json.load(open(out + "/resume.pt"))
     elif os.path.exists(out + "/model.pt") and not s.get("overwrite"):
@@ -50,7 +51,8 @@ if configs[0] == "train.yaml":
     write("steps.csv", "".join(rows))
     for step in range(state["step"] + 1, int(s["max_steps"]) + 1):
         time.sleep(float(s.get("learning_rate", 0.02)))
-        state = {"step": step, "value": number(state["value"], configs, s["seed"], data["training"], data["unlabeled"])}
+        seen = [configs, s["seed"], data.get("training"), data["unlabeled"], start]
+        state = {"step": step, "value": number(state["value"], *seen)}
         open(out + "/steps.csv", "a").write(f"{step},0.02\\n")
         write("resume.pt", json.dumps(state))
     write("model.pt", str(state["value"]))
@@ -98,6 +100,36 @@ def write_plan(folder: Path, **changes: Any) -> Path:
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
     return path
+
+
+def write_bundles(folder: Path) -> None:
+    """A bundle ``mine`` that starts from pretrained weights, and a bundle ``first`` that pretrains."""
+    evaluate, train = {"device": "cpu"}, {"device": "cpu", "learning_rate": 0.02, "epoch_length": 1}
+    mine = {**train, "pretrained": None, "transfer": "fine_tune", "checkpoint": "last", "unlabeled_batch_size": 0}
+    contents = {
+        **{"mine/train": mine, "mine/evaluate": evaluate, "mine/methods/supervised": {}},
+        **{"mine/methods/mean_teacher": {"unlabeled_batch_size": 2}, "first/train": {**train, "ratio": 0.5}},
+        **{"first/methods/inpainting": {}, "first/methods/rotation": {}},
+    }
+    for name, content in contents.items():
+        bundle, config = name.split("/", 1)
+        path = folder / bundle / "configs" / f"{config}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+
+
+def write_pretraining_plan(
+    folder: Path, *more: Any, pretraining: Mapping[str, Any] | None = None, **changes: Any
+) -> Path:
+    """A plan of the bundles above, whose method ``pretrained`` starts from a pretraining; ``more`` methods."""
+    if not (folder / "mine").exists():
+        write_bundles(folder)
+    first = {"bundle": "first", "method": "inpainting", "steps": STEPS + 2, **(pretraining or {})}
+    method = {"label": "pretrained", "method": "supervised", "pretraining": first}
+    primary = {"method": "pretrained", "baseline": "supervised", "budget": 2}
+    return write_plan(
+        folder, **{"bundle": "mine", "methods": ["supervised", method, *more], "primary": primary, **changes}
+    )
 
 
 def open_study(path: Path, output: Path) -> tuple[Study, list[RunSpec]]:

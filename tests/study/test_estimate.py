@@ -6,9 +6,10 @@ import pytest
 
 from monai_ssl.study.estimate import describe_estimate, read_times
 from monai_ssl.study.plan import RunSpec
+from monai_ssl.study.pretraining import PretrainSpec
 from monai_ssl.study.state import Study
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import open_study, write_figures, write_plan
+from tests.study.helpers import open_study, write_figures, write_plan, write_pretraining_plan
 
 
 def test_before_any_run_the_network_tells_the_disk_and_nothing_the_time(tmp_path: Path) -> None:
@@ -72,3 +73,33 @@ def test_a_method_that_did_not_run_yet_is_probed_once(tmp_path: Path) -> None:
 def test_steps_and_their_time(text: str, expected: tuple[int, float], tmp_path: Path) -> None:
     (tmp_path / "steps.csv").write_text(text)
     assert read_times(tmp_path / "steps.csv") == expected
+
+
+def test_a_pretraining_counts_once_however_many_runs_share_it(tmp_path: Path) -> None:
+    study, specs = open_study(write_pretraining_plan(tmp_path, pretraining={"steps": 7}), tmp_path / "out")
+    probed: list[str] = []
+
+    def probe(pretraining: PretrainSpec) -> float:
+        probed.append(pretraining.label)
+        return 3600.0
+
+    lines = describe_estimate(study, specs, 1, lambda spec: 600.0, probe)
+    assert lines[:2] == [
+        "8 runs of 4 steps: 0 finished, 8 to do.",
+        "2 pretrainings of 14 steps in all: 0 finished, 2 to do.",
+    ]
+    # two hours of pretraining and eight trainings of ten minutes
+    assert lines[3] == "Time: about 3.3 hours besides the evaluations, 1 at once."
+    assert len(probed) == 1
+    assert describe_estimate(study, specs, 1, lambda spec: 600.0)[3].endswith(
+        f"not known for {probed[0]} before the first is done."
+    )
+    spec = specs[1]
+    study.begin(spec)
+    step = study.next_step(spec)
+    assert step is not None
+    (step.folder / "model.pt").touch()
+    study.end(spec, step, 1800.0)
+    lines = describe_estimate(study, specs, 1, lambda spec: 600.0)
+    assert lines[1] == "2 pretrainings of 14 steps in all: 1 finished, 1 to do."
+    assert lines[3] == "Time: about 110 minutes besides the evaluations, 1 at once."

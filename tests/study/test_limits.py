@@ -43,3 +43,16 @@ def test_what_is_left_out_or_missing_is_counted() -> None:
     assert "1 run without any figure left out of every statistic" in text
     assert text.count("this spares the runs that fail") == 2
     assert "Not finished: 1 run." in text
+
+
+def test_a_pretraining_says_what_it_saw_and_what_no_interval_knows() -> None:
+    first = {"methods": ["mt"], "bundle": "b", "pretext": "inpainting", "steps": 9, "seeds": "each", "images": 7}
+    text = said(make_content(pretrainings=[first]))
+    assert "mt is pretrained (inpainting of b) for 9 steps on 7 unlabelled images, the training pool, without" in text
+    assert "not counted as labels" in text
+    assert "own variation" not in text
+    assert "choose the checkpoint" not in text
+    first |= {"methods": ["mt", "cps"], "seeds": "shared"}
+    text = said(make_content(pretrainings=[first], chosen=["cps"]))
+    assert "One pretraining for all seeds of mt and cps: its own variation is not in the intervals." in text
+    assert "The cases that choose the checkpoint of cps were pretrained on, without labels." in text

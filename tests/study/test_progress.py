@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from monai_ssl.study.progress import StudyProgress, count_steps
+from monai_ssl.study.progress import StudyProgress, count_steps, steps_in
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,15 @@ def test_finished_runs_and_steps_of_the_others(capsys: pytest.CaptureFixture[str
         progress.update([], 99)
         assert (task.completed, task.description) == (40, "2/4 runs")
     assert capsys.readouterr() == ("", "")  # there is no terminal
+
+
+def test_steps_of_pretrainings_are_beside_those_of_the_runs(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/steps.csv").write_text("step,seconds\n1,2\n2,2\n")
+    assert steps_in([tmp_path / "a", tmp_path / "none", tmp_path / "a"]) == 4
+    with StudyProgress(2, 10, 0, 6) as progress:
+        task = progress._progress.tasks[0]
+        progress.update([], 3, 4)
+        assert (task.total, task.completed) == (26, 7)
+        progress.update([], 99, 99)
+        assert task.completed == 26

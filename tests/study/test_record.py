@@ -41,3 +41,12 @@ def test_a_digest_depends_on_values_and_not_on_their_order() -> None:
     first, second = {"a": 1, "b": [Path("x")]}, {"b": [Path("x")], "a": 1}
     assert digest(first) == digest(second) == digest(json.loads(json.dumps(first, default=str)))
     assert digest(first) != digest({"a": 1, "b": [Path("y")]})
+
+
+def test_a_pretraining_ends_like_a_training(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path / "first", {"settings": "a"})
+    assert not record.trained
+    record.begin()
+    record.end("pretrain", 3.0)
+    assert record.trained
+    assert record.seconds == {"pretrain": 3.0}

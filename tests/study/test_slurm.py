@@ -19,7 +19,7 @@ from monai_ssl.study.slurm_record import open_tasks, read_tasks, write_submissio
 from monai_ssl.study.slurm_task import run_task
 from monai_ssl.study.state import Study
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import fake_command, open_study, write_plan
+from tests.study.helpers import fake_command, open_study, write_plan, write_pretraining_plan
 
 BROKEN = {"label": "broken", "method": "mean_teacher", "settings": {"objective#noise": "broken"}}
 FLIPS = {"label": "flips", "method": "supervised", "evaluation": {"flip_axes": [0]}}
@@ -258,6 +258,61 @@ def test_jobs_below_one_are_refused(tmp_path: Path) -> None:
     study, specs = start(tmp_path)
     with pytest.raises(UserError, match="`jobs` must be 1 or more"):
         run_array(study, specs, slurm={}, jobs=0)
+
+
+SEMI = {"label": "semi", "method": "mean_teacher"}
+FIRST = {"bundle": "first", "method": "inpainting", "steps": 6}
+
+
+def start_pretraining(folder: Path, **changes: Any) -> tuple[Study, list[RunSpec]]:
+    """Two methods that start from one pretraining, with two budgets, and a baseline."""
+    path = write_pretraining_plan(folder, {**SEMI, "pretraining": FIRST}, **{"seeds": 1, **changes})
+    study, specs = open_study(path, folder / "out")
+    freeze_plan(study.plan, study.output)
+    return study, specs
+
+
+def test_runs_that_share_a_pretraining_are_submitted_when_it_has_ended(tmp_path: Path, cluster: Cluster) -> None:
+    study, specs = start_pretraining(tmp_path)
+    lines: list[str] = []
+    assert run_array(study, specs, slurm={}, say=lines.append) == []
+    assert all(study.is_finished(spec) for spec in specs)
+    # the two baselines and the run that pretrains; then the three that waited
+    assert cluster.counts == [3, 3]
+    assert lines[0].startswith("submitted job array 1: 3 runs in 3 tasks")
+    (console,) = (study.output / "pretraining").rglob(process.CONSOLE)
+    assert console.read_text().count("starts train.yaml") == 1
+
+
+def test_with_a_pretraining_that_failed_all_fail_that_wait_for_it(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(bundle: Path, configs: tuple[str, ...], settings: dict[str, Any]) -> list[str]:
+        return (
+            ["/bin/sh", "-c", "echo Error: no"] if bundle.name == "first" else fake_command(bundle, configs, settings)
+        )
+
+    monkeypatch.setattr(process, "bundle_command", command)
+    study, specs = start_pretraining(tmp_path, seeds=2)
+    failures = run_array(study, specs, slurm={})
+    assert [failure.spec for failure in failures] == [spec for spec in specs if spec.method.label != "supervised"]
+    assert all(failure.reason.startswith("pretrain ended with status 0: Error: no") for failure in failures)
+    assert cluster.counts == [6]
+    monkeypatch.setattr(process, "bundle_command", fake_command)
+    assert run_array(study, specs, slurm={}) == []
+    assert cluster.counts == [6, 2, 3, 3]
+
+
+def test_a_pretraining_that_an_earlier_call_submitted_is_waited_for(tmp_path: Path, cluster: Cluster) -> None:
+    study, specs = start_pretraining(tmp_path)
+    cluster.before = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_array(study, specs[1:2], slurm={})
+    cluster.before = lambda: None
+    assert run_array(study, specs[2:3], slurm={}) == []
+    assert cluster.counts == [1, 1]
+    (console,) = (study.output / "pretraining").rglob(process.CONSOLE)
+    assert console.read_text().count("starts train.yaml") == 1
 
 
 def fake_task(folder: str, index: int) -> None:

@@ -15,7 +15,7 @@ from monai_ssl.study.slurm_record import read_failures, submission_folder, write
 from monai_ssl.study.slurm_task import run_task
 from monai_ssl.study.state import Step, Study
 from monai_ssl.utils.files import FolderLock
-from tests.study.helpers import STEPS, fake_command, open_study, write_plan
+from tests.study.helpers import STEPS, fake_command, open_study, write_plan, write_pretraining_plan
 
 SHARING = ["supervised", {"label": "flips", "method": "supervised", "evaluation": {"flip_axes": [0]}}, "mean_teacher"]
 BROKEN = [
@@ -195,3 +195,44 @@ def test_a_task_that_is_stopped_ends_or_makes_room(
     assert read_failures(place, 0) is None
     assert not study.is_busy(specs[0])
     assert not study.folder(specs[1]).exists()
+
+
+def test_a_pretraining_goes_on_at_its_checkpoint_and_the_training_starts_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tool(tmp_path / "tools", monkeypatch, "scontrol", f'echo "$@" > {tmp_path}/asked')
+    study, specs = open_study(write_pretraining_plan(tmp_path), tmp_path / "out")
+    freeze_plan(study.plan, study.output)
+    place = submission_folder(study.output, "name")
+    write_submission(place, "1", [[str(specs[1].folder)]])
+    interrupt(monkeypatch, signal.SIGUSR2, 2)
+    with pytest.raises(SystemExit):
+        run_task(str(place), 0)
+    step = study.next_step(specs[1])
+    assert step is not None
+    assert (step.name, step.settings["resume"]) == ("pretrain", True)
+    monkeypatch.setattr(process, "bundle_command", fake_command)
+    run_task(str(place), 0)
+    assert read_failures(place, 0) == {}
+    assert study.is_finished(specs[1])
+    assert (step.folder / "steps.csv").read_text().count("\n") == STEPS + 2 + 1
+    assert (study.folder(specs[1]) / process.CONSOLE).read_text().count("starts train.yaml") == 1
+
+
+def test_with_a_pretraining_that_failed_no_run_of_the_task_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "bundle_command", lambda *_: ["/bin/sh", "-c", "echo Error: no; exit 3"])
+    pretraining = {"bundle": "first", "method": "inpainting", "steps": STEPS + 2}
+    flips = {"label": "flips", "method": "supervised", "evaluation": {"device": "cpu"}, "pretraining": pretraining}
+    study, specs = open_study(write_pretraining_plan(tmp_path, flips), tmp_path / "out")
+    freeze_plan(study.plan, study.output)
+    place = submission_folder(study.output, "name")
+    names = [str(spec.folder) for spec in specs[1:3]]
+    write_submission(place, "1", [names])
+    run_task(str(place), 0)
+    failures = read_failures(place, 0) or {}
+    assert list(failures) == names
+    assert all(words.startswith("pretrain ended with status 3: Error: no") for words in failures.values())
+    (console,) = study.output.rglob(process.CONSOLE)
+    assert console.read_text().count("Error: no") == 1
