@@ -25,8 +25,9 @@ __all__ = ["as_bool", "epochs", "fingerprint", "inside_monai_label", "overrides"
 
 # what may differ between a run and its resumption
 _NOT_IN_FINGERPRINT = {
-    *("bundle_root", "dataset_dir", "datalist", "output_dir", "run_dir", "device", "num_workers", "cache_rate"),
+    *("bundle_root", "dataset_dir", "datalist", "output_dir", "run_dir", "device", "num_workers", "cache_rate", "rank"),
     *("resume", "overwrite", "check", "debug", "save_interval", "val_interval", "tolerance_mm", "_meta_"),
+    *("watch_interval", "watch_cases", "probe", "watch"),
     *("imports", "initialize", "run", "finalize", "settings", "fingerprint", "validate", "train::handlers"),
     *("train::dataset::data", "train::unlabeled_dataset::data"),
 }

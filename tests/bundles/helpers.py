@@ -22,8 +22,11 @@ from monai_ssl.data.phantoms import write_phantoms
 from monai_ssl.utils import runs
 
 BUNDLE = Path(monai_ssl.__file__).parents[1] / "bundles" / "semi_segmentation"
+PRETRAINING = BUNDLE.with_name("ssl_pretraining")
 CONFIGS = BUNDLE / "configs"
-METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
+METHODS, PRETEXTS = (
+    sorted(path.stem for path in (bundle / "configs" / "methods").glob("*.yaml")) for bundle in (BUNDLE, PRETRAINING)
+)
 # small enough for a second a run
 FAST = {
     "max_steps": 4,
@@ -35,6 +38,7 @@ FAST = {
     "network_def#strides": [2],
     "device": "cpu",
 }
+FAST_PRETRAINING = {name: value for name, value in FAST.items() if name != "val_interval"}
 
 
 def config_files(configs, bundle=BUNDLE):
@@ -57,6 +61,11 @@ def run_bundle(*configs, bundle=BUNDLE, at_end=None, **settings):
 def train(*methods, **settings):
     """A training run of a second."""
     run_bundle("train.yaml", *methods, **{**FAST, **settings})
+
+
+def pretrain(*methods, **settings):
+    """A pretraining of a second or two."""
+    run_bundle("train.yaml", *methods, bundle=PRETRAINING, **{**FAST_PRETRAINING, **settings})
 
 
 @contextmanager

@@ -14,22 +14,34 @@ import yaml
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 from monai_ssl.utils.keys import RunFiles
-from tests.bundles.helpers import BUNDLE, CONFIGS, METHODS, as_own_process, load, read_json
+from tests.bundles.helpers import BUNDLE, CONFIGS, METHODS, PRETEXTS, PRETRAINING, as_own_process, load, read_json
 
 MODEL_KEYS = [
     *("modality", "orientation", "spacing", "intensity_range", "patch_size", "in_channels", "class_names"),
     "network_def",
 ]
 FILES = ["train.yaml", "evaluate.yaml", "inference.yaml", *(f"methods/{name}.yaml" for name in METHODS)]
+PRETRAINING_FILES = [
+    *("train.yaml", "multi_gpu_train.yaml", "assess.yaml", "inference.yaml"),
+    *(f"methods/{name}.yaml" for name in PRETEXTS),
+]
+BUNDLES = {BUNDLE: FILES, PRETRAINING: PRETRAINING_FILES}
+every_file = pytest.mark.parametrize(
+    ("bundle", "name"),
+    [(bundle, name) for bundle, names in BUNDLES.items() for name in names],
+    ids=lambda value: str(getattr(value, "name", value)),
+)
+every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.name)
 # what a name says by itself
 PLAIN = {
     *("bundle_root", "output_dir", "device", "in_channels", "class_names", "network_b", "weight_decay"),
     *("labeled_batch_size", "unlabeled_batch_size", "ramp_steps"),
+    *("views", "out_channels", "rank", "processes"),
 }
 
 
-def read(name):
-    return yaml.safe_load((CONFIGS / name).read_text())
+def read(name, bundle=BUNDLE):
+    return yaml.safe_load((bundle / "configs" / name).read_text())
 
 
 def dictionaries(value):
@@ -79,21 +91,39 @@ def test_a_prediction_is_brought_back_alike_everywhere():
     assert evaluate["inferer"] == inference["inferer"]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_target_is_a_dotted_path_that_exists(name):
-    targets = {entry["_target_"] for entry in dictionaries(read(name)) if "_target_" in entry}
-    assert targets
+def test_a_pretraining_prepares_a_scan_as_the_segmentation_does():
+    ours, theirs = (read("train.yaml", bundle) for bundle in (PRETRAINING, BUNDLE))
+    for key in ("modality", "orientation", "spacing", "intensity_range", "patch_size", "in_channels"):
+        assert ours[key] == theirs[key], key
+    assert {**ours["network_def"], "out_channels": 0} == {**theirs["network_def"], "out_channels": 0}
+    steps = [[without_keys(step, "spatial_size", "mode") for step in train["loading"]] for train in (ours, theirs)]
+    assert steps[0] == steps[1]
+    for name in ("assess.yaml", "inference.yaml"):
+        loading = [without_keys(step) for step in read(name, PRETRAINING)["image_loading"]]
+        assert loading == [without_keys(step) for step in ours["loading"][:-1]], name
+
+
+def test_several_processes_do_what_one_does():
+    one, several = read("train.yaml", PRETRAINING), read("multi_gpu_train.yaml", PRETRAINING)
+    assert several["initialize"][0] == one["initialize"][0]
+    assert set(one["initialize"]) <= set(several["initialize"])
+    assert set(one["imports"]) <= set(several["imports"])
+
+
+@every_file
+def test_every_target_is_a_dotted_path_that_exists(bundle, name):
+    targets = {entry["_target_"] for entry in dictionaries(read(name, bundle)) if "_target_" in entry}
     for target in targets:
         assert re.match(r"(monai|monai_ssl|torch)\.", target), target
         assert callable(locate(target)), target
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_knob_has_a_comment_or_a_plain_name(name):
+@every_file
+def test_every_knob_has_a_comment_or_a_plain_name(bundle, name):
     explained = set(PLAIN)
     if name != "train.yaml":
         explained |= {"modality", "orientation", "term_weights"}  # the comment is in train.yaml
-    for line in (CONFIGS / name).read_text().splitlines():
+    for line in (bundle / "configs" / name).read_text().splitlines():
         key, colon, value = line.partition(":")
         knob = (
             key.isidentifier() and colon and value.strip() and not value.lstrip().startswith(('"', "[]", "{_target_"))
@@ -125,8 +155,9 @@ def test_the_network_takes_and_gives_what_the_metadata_says(name, tmp_path):
         verify_net_in_out("network", str(CONFIGS / "metadata.json"), str(CONFIGS / name), device="cpu", n=8, **settings)
 
 
-def test_the_metadata_is_what_the_model_zoo_wants():
-    metadata = read_json(CONFIGS / "metadata.json")
+@every_bundle
+def test_the_metadata_is_what_the_model_zoo_wants(bundle):
+    metadata = read_json(bundle / "configs" / "metadata.json")
     assert metadata["schema"].endswith(".json")
     assert metadata["version"] in metadata["changelog"]
     assert metadata["monai_version"] == monai.__version__
@@ -139,28 +170,36 @@ def test_the_metadata_is_what_the_model_zoo_wants():
     inputs, outputs = (metadata["network_data_format"][key] for key in ("inputs", "outputs"))
     assert next(iter(inputs)) == "image"
     assert next(iter(outputs)) == "pred"
-    train = read("train.yaml")
-    assert inputs["image"]["num_channels"] == train["in_channels"]
-    assert list(outputs["pred"]["channel_def"].values()) == read("inference.yaml")["class_names"]
+    assert inputs["image"]["num_channels"] == read("train.yaml", bundle)["in_channels"]
+    if bundle == BUNDLE:
+        assert list(outputs["pred"]["channel_def"].values()) == read("inference.yaml")["class_names"]
     assert BUNDLE.name.endswith("_segmentation")
 
 
-def test_the_bundle_has_the_model_zoos_files_and_no_python():
+@every_bundle
+def test_the_bundle_has_the_model_zoos_files_and_no_python(bundle):
     for file in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/metadata.json", "configs/logging.conf"):
-        assert (BUNDLE / file).stat().st_size > 0, file
-    assert not list(BUNDLE.rglob("*.py"))
-    assert (BUNDLE / "LICENSE").read_bytes() == (BUNDLE.parents[1] / "LICENSE").read_bytes()
+        assert (bundle / file).stat().st_size > 0, file
+    assert not list(bundle.rglob("*.py"))
+    assert (bundle / "LICENSE").read_bytes() == (bundle.parents[1] / "LICENSE").read_bytes()
+    assert (bundle / "configs" / "logging.conf").read_bytes() == (CONFIGS / "logging.conf").read_bytes()
 
 
-def test_the_readme_names_every_method_every_file_of_a_run_and_only_settings_that_exist():
-    text = (BUNDLE / "docs" / "README.md").read_text()
-    for method in METHODS:
+OF_A_PRETRAINING = {"pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"}
+OF_A_SEGMENTATION = {"validation_metrics.json", "metrics.json", "overlay.png", "best.pt"}
+
+
+@every_bundle
+def test_the_readme_names_every_method_every_file_of_a_run_and_only_settings_that_exist(bundle):
+    text = (bundle / "docs" / "README.md").read_text()
+    for method in METHODS if bundle == BUNDLE else PRETEXTS:
         assert f"`{method}`" in text, method
-    for file in set(RunFiles) - {RunFiles.LOCK}:
+    for file in set(RunFiles) - {RunFiles.LOCK} - (OF_A_PRETRAINING if bundle == BUNDLE else OF_A_SEGMENTATION):
         assert file in text, file
-    settings = {key for name in FILES[:3] for key in read(name)} | {"config_file", "from", "conf"}
+    settings = {"config_file", "from", "conf", "standalone", "nproc_per_node", "pretrained", "transfer"}
+    settings |= {key for name in BUNDLES[bundle] if "methods" not in name for key in read(name, bundle)}
     assert set(re.findall(r"--([a-z_]+)", text)) <= settings
     for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL):
         json.loads(block)
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):
-        assert (BUNDLE / "docs" / Path(target)).exists(), target
+        assert (bundle / "docs" / Path(target)).exists(), target

@@ -9,56 +9,73 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from tests.bundles.helpers import CONFIGS, METHODS, as_own_process, config_files
+from tests.bundles.helpers import BUNDLE, METHODS, PRETEXTS, PRETRAINING, as_own_process, config_files
 
-METHOD_KEYS = ["labeled_batch_size", "unlabeled_batch_size", "network_b", "ramp_steps", "term_weights", "objective"]
+METHOD_KEYS = {
+    BUNDLE: ["labeled_batch_size", "unlabeled_batch_size", "network_b", "ramp_steps", "term_weights", "objective"],
+    PRETRAINING: [
+        *("unlabeled_batch_size", "views", "crop_size", "out_channels", "augmentation", "masking", "pretext"),
+        *("heads", "tasks", "term_weights", "objective"),
+    ],
+}
+DEFAULT = {BUNDLE: "mean_teacher", PRETRAINING: "three_tasks"}
+ALL = [(BUNDLE, method) for method in METHODS] + [(PRETRAINING, method) for method in PRETEXTS]
+every_method = pytest.mark.parametrize(("bundle", "method"), ALL, ids=[method for _, method in ALL])
 
 
 @cache
-def read(name):
-    return yaml.safe_load((CONFIGS / name).read_text())
+def read(bundle, name):
+    return yaml.safe_load((bundle / "configs" / name).read_text())
 
 
-def merged(*methods):
+def merged(bundle, *methods):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ConfigParser.load_config_files(config_files(["train.yaml", *methods]))
+        return ConfigParser.load_config_files(config_files(["train.yaml", *methods], bundle))
 
 
 @cache
-def fingerprint(data, *methods):
+def fingerprint(bundle, data, *methods):
     with as_own_process():
         workflow = ConfigWorkflow(
-            config_file=config_files(["train.yaml", *methods]), dataset_dir=data, initialize=[], run_id="fingerprint"
+            config_file=config_files(["train.yaml", *methods], bundle),
+            dataset_dir=data,
+            initialize=[],
+            run_id="fingerprint",
         )
         workflow.initialize()
         return workflow.run()[0]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_sets_exactly_the_closed_list(method):
-    assert list(read(f"methods/{method}.yaml")) == METHOD_KEYS
-    assert read("train.yaml").keys() >= set(METHOD_KEYS)
+@every_method
+def test_a_method_sets_exactly_the_closed_list(bundle, method):
+    assert list(read(bundle, f"methods/{method}.yaml")) == METHOD_KEYS[bundle]
+    assert read(bundle, "train.yaml").keys() >= set(METHOD_KEYS[bundle])
 
 
-def test_the_default_is_the_mean_teacher():
-    default, method = read("train.yaml"), read("methods/mean_teacher.yaml")
-    assert {key: default[key] for key in METHOD_KEYS} == method
+@pytest.mark.parametrize("bundle", METHOD_KEYS, ids=lambda bundle: bundle.name)
+def test_the_default_is_one_of_the_methods(bundle):
+    default, method = read(bundle, "train.yaml"), read(bundle, f"methods/{DEFAULT[bundle]}.yaml")
+    assert {key: default[key] for key in METHOD_KEYS[bundle]} == method
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("before", METHODS)
-def test_what_was_merged_before_does_not_matter(method, before, mri):
-    assert merged(before, method) == merged(method)
-    assert fingerprint(str(mri), before, method) == fingerprint(str(mri), method)
+@every_method
+def test_what_was_merged_before_does_not_matter(bundle, method, mri):
+    methods = [name for folder, name in ALL if folder == bundle]
+    alone = merged(bundle, method)
+    assert all(merged(bundle, before, method) == alone for before in methods)
+    before = methods[methods.index(method) - 1]
+    assert fingerprint(bundle, str(mri), before, method) == fingerprint(bundle, str(mri), method)
 
 
-def test_methods_differ_in_their_fingerprints(mri):
-    prints = {tuple(sorted(fingerprint(str(mri), method).items())) for method in METHODS}
-    assert len(prints) == len(METHODS)
-    assert fingerprint(str(mri)) == fingerprint(str(mri), "mean_teacher")
+@pytest.mark.parametrize("bundle", METHOD_KEYS, ids=lambda bundle: bundle.name)
+def test_methods_differ_in_their_fingerprints(bundle, mri):
+    methods = [name for folder, name in ALL if folder == bundle]
+    prints = {tuple(sorted(fingerprint(bundle, str(mri), method).items())) for method in methods}
+    assert len(prints) == len(methods)
+    assert fingerprint(bundle, str(mri)) == fingerprint(bundle, str(mri), DEFAULT[bundle])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_says_in_its_first_line_what_it_is(method):
-    assert (CONFIGS / "methods" / f"{method}.yaml").read_text().startswith("# ")
+@every_method
+def test_a_method_says_in_its_first_line_what_it_is(bundle, method):
+    assert (bundle / "configs" / "methods" / f"{method}.yaml").read_text().startswith("# ")

@@ -20,6 +20,11 @@ from tests.helpers import same
 
 SCORES = {"dice", "surface_dice", "hausdorff_95"}
 CLASSES = ["lobe", "gland", "node"]
+# of an evaluation, of a pretraining, or of what was not asked for
+NOT_OF_A_TRAINING = {
+    *("metrics.json", "overlay.png", "best.pt", "transfer.json"),
+    *("pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"),
+}
 
 
 def steps(folder):
@@ -28,7 +33,7 @@ def steps(folder):
 
 
 def check_run(folder, validated, terms):
-    missing = {name for name in RunFiles if not (folder / name).exists()} - {"metrics.json", "overlay.png", "best.pt"}
+    missing = {name for name in RunFiles if not (folder / name).exists()} - NOT_OF_A_TRAINING
     assert missing == (set() if validated else {"validation_metrics.json"})
     unknown = {path.name for path in folder.iterdir()} - set(RunFiles)
     assert not unknown
