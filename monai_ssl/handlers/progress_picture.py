@@ -1,8 +1,9 @@
-"""The picture of a training: its losses, and the Dice on validation cases, over the steps."""
+"""The picture of a training: its losses, accuracies of its tasks, the Dice on validation cases, over the steps."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import os
 import time
@@ -27,6 +28,7 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, PALE = "#222222", "#8A8A8A"
 DOTS_PER_INCH = 150
 _NO_LOSSES = ("step", "lr", "seconds", "seconds_per_step", "validation_dice")
+_ACCURACY, _CHANCE = "_accuracy", "_chance"  # ends of the columns' names
 
 
 class ProgressPicture:
@@ -64,10 +66,10 @@ def draw_progress(
     path: str | os.PathLike[str],
     validation: Sequence[tuple[int, float]] | None = None,
 ) -> None:
-    """Draw the losses of ``steps.csv`` over the steps, and beside them the Dice on the validation cases, if any.
+    """Draw the losses of ``steps.csv`` over the steps, beside them accuracies and the Dice on validation cases, if any.
 
-    Raw values are pale, their exponential moving average over about a fiftieth of the run is strong. Weights, the
-    learning rate and the time are left out.
+    Raw values are pale, their exponential moving average over about a fiftieth of the run is strong; what guessing
+    reaches is dashed. Weights, the learning rate and the time are left out.
 
     Args:
         steps_csv: the table of :class:`monai_ssl.handlers.step_log.StepLog`; a cell may be empty.
@@ -81,12 +83,16 @@ def draw_progress(
     if validation is None and "validation_dice" in columns:
         pairs = zip(columns["step"], columns["validation_dice"], strict=True)
         validation = [(int(step), float(dice)) for step, dice in pairs if np.isfinite(dice)]
-    size = (11.0 if validation else 7.5, 4.2)
-    figure = Figure(figsize=size, facecolor="white", dpi=DOTS_PER_INCH, layout="constrained")
-    panels = figure.subplots(1, 2, squeeze=False)[0] if validation else [figure.subplots()]
-    _draw_losses(panels[0], columns)
+    accuracies = any(name.endswith(_ACCURACY) for name in columns)
+    count = 1 + accuracies + bool(validation)
+    figure = Figure(figsize=({1: 7.5}.get(count, 5.5 * count), 4.2), facecolor="white", dpi=DOTS_PER_INCH)
+    figure.set_layout_engine("constrained")
+    losses, *others = figure.subplots(1, count, squeeze=False)[0]
+    _draw_losses(losses, columns)
+    if accuracies:
+        _draw_accuracies(others.pop(0), columns)
     if validation:
-        _draw_validation(panels[1], sorted(validation))
+        _draw_validation(others.pop(0), sorted(validation))
     # pyplot keeps a global list of figures and picks a display; a canvas of one's own does neither
     canvas = FigureCanvasAgg(figure)
     atomic_write(path, lambda stream: canvas.print_png(stream))
@@ -115,23 +121,42 @@ def _number(cell: str | None) -> float:
 
 
 def _draw_losses(axes: Axes, columns: dict[str, NDArray[np.float64]]) -> None:
-    names = [name for name in columns if name not in _NO_LOSSES and not name.startswith("weight_")]
+    others = [name for name in columns if name.startswith("weight_") or name.endswith((_ACCURACY, _CHANCE))]
     drawn = 0
-    for name in names:
-        known = np.isfinite(columns[name])
-        steps, values = columns["step"][known], columns[name][known]
-        if not len(values):
-            continue
+    for name in [name for name in columns if name not in (*_NO_LOSSES, *others)]:
         colour = INK if name == "loss" else COLOURS[drawn % len(COLOURS)]
-        drawn += name != "loss"
-        axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.8)
-        label = "Total loss" if name == "loss" else name
-        axes.plot(steps, _smooth(values), color=colour, linewidth=2.2 if name == "loss" else 1.6, label=label)
+        label, width = ("Total loss", 2.2) if name == "loss" else (name, 1.6)
+        drawn += _draw_curve(axes, columns, name, colour, label, width) and name != "loss"
     if axes.lines:
         axes.legend(frameon=False, fontsize=9)
     else:
         axes.text(0.5, 0.5, "no step yet", transform=axes.transAxes, ha="center", color=PALE)
     _dress(axes, "Training loss")
+
+
+def _draw_accuracies(axes: Axes, columns: dict[str, NDArray[np.float64]]) -> None:
+    tasks = [name.removesuffix(_ACCURACY) for name in columns if name.endswith(_ACCURACY)]
+    for task, colour in zip(tasks, itertools.cycle(COLOURS)):
+        _draw_curve(axes, columns, task + _ACCURACY, colour, task, 1.6)
+        if task + _CHANCE in columns:
+            axes.plot(
+                columns["step"], _smooth(columns[task + _CHANCE]), color=colour, linestyle=(0, (4, 3)), linewidth=1
+            )
+    axes.set_ylim(0, 1.02)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=9)
+    _dress(axes, "Accuracy of the tasks (dashed: guessing)")
+
+
+def _draw_curve(
+    axes: Axes, columns: dict[str, NDArray[np.float64]], name: str, colour: str, label: str, width: float
+) -> bool:
+    known = np.isfinite(columns[name])
+    steps, values = columns["step"][known], columns[name][known]
+    if len(values):
+        axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.8)
+        axes.plot(steps, _smooth(values), color=colour, linewidth=width, label=label)
+    return len(values) > 0
 
 
 def _draw_validation(axes: Axes, validation: Sequence[tuple[int, float]]) -> None:

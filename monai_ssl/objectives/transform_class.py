@@ -19,7 +19,8 @@ class TransformClass(Task):
 
         L_<name> = - log softmax(h(f(image)))[class]      mean over cases, or over voxels
 
-    The share of right answers is logged as ``<name>_accuracy``, to be read against the chance level: where it stays
+    The share of right answers is logged as ``<name>_accuracy`` beside ``<name>_chance``, what guessing reaches: one in
+    K, and of voxels, whose classes are not equally common, the share of the batch's commonest. Where the accuracy stays
     there nothing is learned, and where it is 1 within a few steps the task has a shortcut.
 
     Args:
@@ -51,8 +52,15 @@ class TransformClass(Task):
         """The term."""
         logits, target = outputs[self.heads[0]].float(), self.entry(entries, self.target)
         classes = target[:, 0] if target.ndim == logits.ndim else target  # of voxels: without the axis for the channel
-        self.figures = {f"{self.name}_accuracy": (logits.detach().argmax(1) == classes).float().mean()}
+        accuracy = (logits.detach().argmax(1) == classes).float().mean()
+        self.figures = {f"{self.name}_accuracy": accuracy, f"{self.name}_chance": _chance(classes, logits.shape[1])}
         return {self.name: self.loss(logits, target)}
+
+
+def _chance(classes: Tensor, count: int) -> Tensor:
+    if classes.ndim == 1:
+        return torch.tensor(1.0 / count)
+    return classes.flatten().bincount(minlength=count).amax() / classes.numel()
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

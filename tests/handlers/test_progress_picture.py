@@ -59,6 +59,20 @@ def test_only_losses_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert seen == ["Total loss", "supervised", "consistency"]
 
 
+def test_accuracies_have_a_panel_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(
+        progress_picture.Axes, "legend", lambda self, **options: seen.append(self.get_legend_handles_labels()[1])
+    )
+    path = tmp_path / "steps.csv"
+    path.write_text("step,loss,rotation,rotation_accuracy,rotation_chance\n1,2,2,0.2,0.1\n2,1,1,0.5,0.1\n")
+    draw_progress(path, tmp_path / "progress.png")
+    assert seen == [["Total loss", "rotation"], ["rotation"]]
+    assert size(tmp_path / "progress.png") == (1650, 630)
+    draw_progress(path, tmp_path / "three.png", validation=[(2, 0.5)])
+    assert size(tmp_path / "three.png") == (2475, 630)
+
+
 def test_a_row_that_a_kill_cut_short_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
     steps = table(tmp_path / "steps.csv", 5)
     steps.write_text(steps.read_text() + "6,0.3,1.2e-")

@@ -32,6 +32,7 @@ def test_battery_and_cross_entropy_by_hand() -> None:
     assert objective(batch)["rotation"].item() == pytest.approx(sum(by_hand) / 4, rel=1e-5)
     right = sum(row[number] == max(row) for number, row in enumerate(logits)) / 4
     assert objective.figures["rotation_accuracy"].item() == right
+    assert objective.figures["rotation_chance"].item() == 0.25
 
 
 def test_tiles_are_one_case() -> None:
@@ -52,6 +53,8 @@ def test_a_class_for_every_voxel() -> None:
     )
     objective.network.forward = lambda images, heads=None: {"blend": bare(images)}  # type: ignore[assignment]
     term = objective({"unlabeled": {"image": images(4), "alpha": target}})["blend"]
+    commonest = max((target == number).float().mean().item() for number in range(3))
+    assert objective.figures["blend_chance"].item() == pytest.approx(commonest)
     chosen = torch.log_softmax(bare(images(4)), 1).gather(1, target)
     assert term.item() == pytest.approx(-chosen.mean().item(), rel=1e-5)
 
