@@ -7,6 +7,8 @@ from monai_ssl.handlers.pictures import Overlay
 from monai_ssl.handlers.pretext_pictures import PretextPictures
 from monai_ssl.handlers.progress_bar import StepProgressBar
 from monai_ssl.handlers.progress_picture import ProgressPicture
+from monai_ssl.handlers.pseudo_label_audit import PseudoLabelAudit
+from monai_ssl.handlers.reliability_picture import ReliabilityPicture
 from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
 from monai_ssl.handlers.scores import SegmentationReport
 from monai_ssl.handlers.selection import ModelSelection
@@ -25,6 +27,8 @@ __all__ = [
     "Overlay",
     "PretextPictures",
     "ProgressPicture",
+    "PseudoLabelAudit",
+    "ReliabilityPicture",
     "Resume",
     "ScheduledLearningRate",
     "ScheduledWeights",

@@ -1,6 +1,23 @@
 """Pretext and corruption transforms: pure ops over batches, with array and dictionary transforms around them."""
 
+from monai_ssl.transforms.affine import (
+    RandAffineView,
+    RandAffineViewD,
+    RandAffineViewd,
+    RandAffineViewDict,
+    affine_inside,
+    apply_affine,
+    undo_affine,
+)
 from monai_ssl.transforms.block_mask import RandBlockMask, RandBlockMaskD, RandBlockMaskd, RandBlockMaskDict
+from monai_ssl.transforms.blur import RandGaussianBlur, RandGaussianBlurD, RandGaussianBlurd, RandGaussianBlurDict
+from monai_ssl.transforms.brightness_contrast import (
+    RandBrightnessContrast,
+    RandBrightnessContrastD,
+    RandBrightnessContrastd,
+    RandBrightnessContrastDict,
+)
+from monai_ssl.transforms.gamma import RandGamma, RandGammaD, RandGammad, RandGammaDict
 from monai_ssl.transforms.jigsaw import RandJigsaw, RandJigsawD, RandJigsawd, RandJigsawDict
 from monai_ssl.transforms.local_shuffle import (
     RandLocalShuffle,
@@ -8,12 +25,20 @@ from monai_ssl.transforms.local_shuffle import (
     RandLocalShuffled,
     RandLocalShuffleDict,
 )
+from monai_ssl.transforms.low_resolution import (
+    RandLowResolution,
+    RandLowResolutionD,
+    RandLowResolutiond,
+    RandLowResolutionDict,
+)
+from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners, draw_weights, mix_up
 from monai_ssl.transforms.monotone_intensity import (
     RandMonotoneIntensity,
     RandMonotoneIntensityD,
     RandMonotoneIntensityd,
     RandMonotoneIntensityDict,
 )
+from monai_ssl.transforms.noise import RandAdditiveNoise, RandAdditiveNoiseD, RandAdditiveNoised, RandAdditiveNoiseDict
 from monai_ssl.transforms.overlapping_crops import (
     RandOverlappingCrops,
     RandOverlappingCropsD,
@@ -48,10 +73,30 @@ from monai_ssl.transforms.volume_fusion import (
 )
 
 __all__ = [
+    "RandAdditiveNoise",
+    "RandAdditiveNoiseD",
+    "RandAdditiveNoiseDict",
+    "RandAdditiveNoised",
+    "RandAffineView",
+    "RandAffineViewD",
+    "RandAffineViewDict",
+    "RandAffineViewd",
     "RandBlockMask",
     "RandBlockMaskD",
     "RandBlockMaskDict",
     "RandBlockMaskd",
+    "RandBrightnessContrast",
+    "RandBrightnessContrastD",
+    "RandBrightnessContrastDict",
+    "RandBrightnessContrastd",
+    "RandGamma",
+    "RandGammaD",
+    "RandGammaDict",
+    "RandGammad",
+    "RandGaussianBlur",
+    "RandGaussianBlurD",
+    "RandGaussianBlurDict",
+    "RandGaussianBlurd",
     "RandJigsaw",
     "RandJigsawD",
     "RandJigsawDict",
@@ -60,6 +105,10 @@ __all__ = [
     "RandLocalShuffleD",
     "RandLocalShuffleDict",
     "RandLocalShuffled",
+    "RandLowResolution",
+    "RandLowResolutionD",
+    "RandLowResolutionDict",
+    "RandLowResolutiond",
     "RandMonotoneIntensity",
     "RandMonotoneIntensityD",
     "RandMonotoneIntensityDict",
@@ -89,4 +138,12 @@ __all__ = [
     "RandVolumeFusionDict",
     "RandVolumeFusiond",
     "RightAngleRotation",
+    "affine_inside",
+    "apply_affine",
+    "cuboid_mask",
+    "cut_mix",
+    "draw_partners",
+    "draw_weights",
+    "mix_up",
+    "undo_affine",
 ]
