@@ -119,12 +119,11 @@ class RandBatchTransform(RandomizableTransform):
         return out
 
     def _transform(self, images: Tensor) -> tuple[Tensor, Extras]:
-        acts = torch.tensor(self._acts)
-        if not acts.any():
+        if not any(self._acts):
             return self.skipped(images)
-        if acts.all():
+        if all(self._acts):
             return self.apply(images, self._params)
-        chosen = acts.nonzero()[:, 0].to(images.device)
+        chosen = torch.tensor(self._acts).nonzero()[:, 0].to(images.device)
         # the whole batch, since a case may need another one that is itself left as it is
         changed, changed_extras = self.apply(images, self._params)
         out, extras = self.skipped(images)

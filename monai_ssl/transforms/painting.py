@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ __all__ = [
     "RandPaintingD",
     "RandPaintingDict",
     "RandPaintingd",
-    "box_mask",
     "paint",
 ]
 
@@ -32,49 +32,59 @@ OUTER = (3 / 7, 4 / 7)  # of out-painting
 UNIT = (0.0, 1.0)
 
 
-def box_mask(corners: Tensor, sides: Tensor, shape: Sequence[int]) -> Tensor:
-    """Voxels that lie in one of several boxes.
-
-    Args:
-        corners: the boxes' first voxels.
-        sides: their sides; a box with a side of 0 is none.
-        shape: of the volumes.
-
-    Shape:
-        - corners, sides: ``(B, N, 2 or 3)``
-        - Output: ``(B, 1, H, W[, D])``, bool
-    """
-    inside = torch.ones(1, dtype=torch.bool, device=corners.device)
-    for axis, length in enumerate(shape):
-        at = torch.arange(length, device=corners.device)
-        low = corners[:, :, axis, None]
-        within = (at >= low) & (at < low + sides[:, :, axis, None])
-        inside = inside[..., None] & within.view(*within.shape[:2], *[1] * axis, length)
-    return inside.any(1, keepdim=True)
-
-
-def paint(images: Tensor, mask: Tensor, seeds: Tensor, range: Sequence[float] | None = UNIT) -> Tensor:
-    """Replace the masked voxels of a batch with uniform noise, made on the device, each channel with its own.
+def paint(
+    images: Tensor,
+    corners: Tensor,
+    sides: Tensor,
+    outside: Tensor,
+    seeds: Tensor,
+    range: Sequence[float] | None = UNIT,
+) -> tuple[Tensor, Tensor]:
+    """Replace boxes of a batch, or all but boxes, with uniform noise, made on the device, each channel with its own.
 
     Args:
         images: the batch; not changed.
-        mask: true where a voxel is replaced.
+        corners: the boxes' first voxels; like all that was drawn on the CPU, a GPU need not be waited for.
+        sides: their sides; a box with a side of 0 is none.
+        outside: where all but the boxes is replaced.
         seeds: of every case's noise.
         range: of the noise, low and high; None: least and greatest of each volume and channel.
 
     Shape:
         - images: ``(B, C, H, W[, D])``
-        - mask: ``(B, 1, H, W[, D])``, bool
+        - corners, sides: ``(B, N, 2 or 3)``
+        - outside: ``(B,)``, bool
         - seeds: ``(B,)``
-        - Output: as ``images``
+        - Output: as ``images``, and the mask of the replaced voxels, ``(B, 1, H, W[, D])``, bool
     """
-    noise = torch.empty_like(images, memory_format=torch.contiguous_format)
-    for case, seed in zip(noise, seeds.tolist(), strict=True):
-        case.uniform_(generator=torch.Generator(images.device).manual_seed(seed))
-    if range is None:
-        low, high = least_and_greatest(images)
-        return torch.where(mask, noise.mul_(high - low).add_(low), images)
-    return torch.where(mask, noise.mul_(range[1] - range[0]).add_(range[0]), images)
+    extremes = torch.stack(least_and_greatest(images), 1) if range is None else None
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    mask = torch.empty_like(out[:, :1], dtype=torch.bool)
+    for case, (seed, all_but) in enumerate(zip(seeds.tolist(), outside.tolist(), strict=True)):
+        generator = torch.Generator(images.device).manual_seed(seed)
+        ends = range if extremes is None else extremes[case]
+        image, painted = images[case], out[case]
+        mask[case] = all_but
+        if all_but:
+            _make_noise(painted, ends, generator)
+        else:
+            painted.copy_(image)
+        for corner, side in zip(corners[case].tolist(), sides[case].tolist(), strict=True):
+            box = (slice(None), *(slice(first, first + length) for first, length in zip(corner, side, strict=True)))
+            mask[case][box] = not all_but
+            if all_but:
+                painted[box] = image[box]
+            else:
+                _make_noise(painted[box], ends, generator)  # of a few boxes, not of the whole volume
+    return out, mask
+
+
+def _make_noise(part: Tensor, ends: Any, generator: torch.Generator) -> None:
+    low, high = ends
+    if isinstance(ends, Tensor):  # those of every channel
+        part.uniform_(generator=generator).mul_(high - low).add_(low)
+    else:
+        part.uniform_(low, high, generator=generator)
 
 
 def _checked(name: str, sides: Sequence[float]) -> Sequence[float]:
@@ -150,9 +160,9 @@ class RandPainting(RandBatchTransform):
 
     def apply(self, images: Tensor, params: Sequence[Params]) -> tuple[Tensor, dict[str, Tensor]]:
         """Paint."""
-        corners, sides, outside = (stacked(params, name, images.device) for name in ("corners", "sides", "outside"))
-        mask = box_mask(corners, sides, images.shape[2:]) ^ outside.view(-1, *[1] * (images.ndim - 1))
-        return paint(images, mask, stacked(params, "seed"), self.range), {"mask": mask}
+        corners, sides, outside, seeds = (stacked(params, name) for name in ("corners", "sides", "outside", "seed"))
+        out, mask = paint(images, corners, sides, outside, seeds, self.range)
+        return out, {"mask": mask}
 
     def skipped(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Nothing is painted."""

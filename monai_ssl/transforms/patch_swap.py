@@ -32,11 +32,12 @@ def patch_swap(images: Tensor, corners: Tensor, patch: Sequence[int]) -> tuple[T
     strides = torch.tensor([shape[axis + 1 :].numel() for axis in range(len(shape))], device=device)
     inner = torch.cartesian_prod(*[torch.arange(side, device=device) for side in patch]).view(-1, len(patch))
     voxels = (corners * strides).sum(-1)[..., None] + (inner * strides).sum(-1)
-    source = torch.arange(shape.numel(), device=device).repeat(len(images), 1)
-    source.scatter_(1, voxels.flatten(1), voxels.flip(2).flatten(1))
-    mask = torch.zeros_like(source, dtype=torch.bool).scatter_(1, voxels.flatten(1), True)
-    out = images.flatten(2).gather(2, source[:, None].expand(-1, images.shape[1], -1))
-    return out.view(images.shape), mask.view(len(images), 1, *shape)
+    target, source = (index.flatten(1)[:, None].expand(-1, images.shape[1], -1) for index in (voxels, voxels.flip(2)))
+    out = images.clone(memory_format=torch.contiguous_format)
+    out.view(*images.shape[:2], -1).scatter_(2, target, images.flatten(2).gather(2, source))
+    mask = torch.zeros(len(images), 1, *shape, dtype=torch.bool, device=device)
+    mask.view(len(images), -1).scatter_(1, voxels.flatten(1), True)
+    return out, mask
 
 
 class RandPatchSwap(RandBatchTransform):

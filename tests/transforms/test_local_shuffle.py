@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_ssl.transforms.local_shuffle import RandLocalShuffle, RandLocalShuffled, local_shuffle, shuffled_runs
+from monai_ssl.transforms.local_shuffle import (
+    RandLocalShuffle,
+    RandLocalShuffled,
+    _shuffled_by_size,
+    _shuffled_by_sorting,
+    local_shuffle,
+    shuffled_runs,
+)
 from tests.helpers import check_transform, seed
 
 
@@ -34,9 +41,9 @@ def test_it_is_the_loop_over_windows(shape: tuple[int, ...]) -> None:
     images = numbered(3, shape)
     images[1] += 7
     corners, sides, seeds = drawn(seed(RandLocalShuffle(60, fraction=0.5)), shape, 3)
-    runs = shuffled_runs(sides.prod(-1), seeds).tolist()
-    expected, start = images.clone(), 0
+    expected = images.clone()
     for case in range(3):
+        runs, start = shuffled_runs(sides[case].prod(-1), int(seeds[case])).tolist(), 0
         for corner, side in zip(corners[case], sides[case], strict=True):
             size = int(side.prod())
             order = [place - start for place in runs[start : start + size]]
@@ -44,7 +51,7 @@ def test_it_is_the_loop_over_windows(shape: tuple[int, ...]) -> None:
                 values = images[case, channel][window(corner, side)]
                 expected[case, channel][window(corner, side)] = values.flatten()[order].view(values.shape)
             start += size
-    assert start == len(runs)
+        assert start == len(runs)
     assert torch.equal(local_shuffle(images, corners, sides, seeds), expected)
 
 
@@ -95,23 +102,31 @@ def test_a_window_reads_the_image_as_it_came() -> None:
     assert set(out[0, 0, :, 3:].flatten().tolist()) == set(image[0, 0, :, 3:].flatten().tolist())
 
 
+RUNS = [_shuffled_by_size, _shuffled_by_sorting]  # on a CPU, on a GPU
+
+
+@pytest.mark.parametrize("shuffled", RUNS)
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_all_orders_of_a_window_are_equally_likely(size: int) -> None:
+def test_all_orders_of_a_window_are_equally_likely(shuffled: Any, size: int) -> None:
     count = 12_000
-    sizes = torch.full((2, count // 2), size)
-    runs = shuffled_runs(sizes, torch.tensor([1, 2])).view(count, size) - size * torch.arange(count)[:, None]
+    runs = shuffled(torch.full((count,), size), 1).view(count, size) - size * torch.arange(count)[:, None]
     orders = [tuple(run) for run in runs.tolist()]
     expected = count / math.factorial(size)
     for order in permutations(range(size)):
         assert abs(orders.count(order) - expected) < 5 * expected**0.5
 
 
-def test_runs_follow_from_the_seeds_of_their_cases() -> None:
-    sizes = torch.tensor([[5, 1, 9], [9, 5, 1]])
-    runs = shuffled_runs(sizes, torch.tensor([1, 2]))
-    assert torch.equal(runs[:15], shuffled_runs(sizes[:1], torch.tensor([1])))
-    assert torch.equal(runs[15:], shuffled_runs(sizes[1:], torch.tensor([2])) + 15)
-    assert not torch.equal(runs[:15], shuffled_runs(sizes[:1], torch.tensor([2])))
+@pytest.mark.parametrize("shuffled", RUNS)
+def test_runs_of_any_size_stay_apart_and_follow_from_their_seed(shuffled: Any) -> None:
+    sizes = torch.tensor([5, 1, 9, 5, 30, 1, 9])
+    runs = shuffled(sizes, 1)
+    assert (runs.shape, runs.dtype) == ((60,), torch.int64)
+    start = 0
+    for run in runs.split(sizes.tolist()):
+        assert run.sort().values.tolist() == list(range(start, start + len(run)))
+        start += len(run)
+    assert torch.equal(runs, shuffled(sizes, 1))
+    assert not torch.equal(runs, shuffled(sizes, 2))
 
 
 def test_sides_are_uniform_up_to_a_tenth_and_stay_so() -> None:

@@ -62,8 +62,31 @@ def test_a_finer_table_is_nearer_to_the_curve() -> None:
 def test_inner_points_on_the_diagonal_are_the_identity_or_its_mirror() -> None:
     images = volumes()
     points = torch.tensor([[1 / 3, 2 / 3], [0.9, 0.1], [0.2, 0.2]])[..., None].expand(3, 2, 2)
-    assert torch.allclose(monotone_intensity(images, points, torch.tensor([False] * 3)), images, atol=1e-6)
-    assert torch.allclose(monotone_intensity(images, points, torch.tensor([True] * 3)), 1 - images, atol=1e-6)
+    half = 0.5 / 65_535 + 1e-6  # of a table's step
+    assert torch.allclose(monotone_intensity(images, points, torch.tensor([False] * 3)), images, 0, half)
+    assert torch.allclose(monotone_intensity(images, points, torch.tensor([True] * 3)), 1 - images, 0, half)
+
+
+@pytest.mark.parametrize("size", [100, 65_536])
+def test_the_error_is_the_growth_of_the_curve_over_a_step(size: int) -> None:
+    values = torch.cat([torch.rand(60, generator=torch.Generator().manual_seed(2)), torch.logspace(-6, -1, 20)])
+    points, half = inner(20), 0.5 / (size - 1)
+    out = monotone_intensity(values.expand(20, 1, 1, -1), points, torch.tensor([False] * 20), size=size)
+    errors = []
+    for case, curve in enumerate(points.tolist()):
+        for value, got in zip(values.tolist(), out[case].flatten().tolist(), strict=True):
+            low, high = (on_the_curve(min(max(value + step, 0.0), 1.0), curve) for step in (-half, half))
+            assert low - 1e-5 <= got <= high + 1e-5
+            errors.append(abs(got - on_the_curve(value, curve)))
+    assert max(errors) > 2e-4 if size == 100 else max(errors) < 2e-3
+
+
+def test_each_value_of_a_16_bit_scan_has_a_place_of_its_own() -> None:
+    scan = torch.arange(-32_768.0, 32_768.0).view(1, 1, 256, 256)
+    diagonal = torch.tensor([[[1 / 3, 1 / 3], [2 / 3, 2 / 3]]])
+    out = monotone_intensity(scan, diagonal, torch.tensor([False]), None)
+    assert len(out.unique()) == 65_536
+    assert torch.allclose(out, scan, 0, 0.01)
 
 
 @pytest.mark.parametrize("range", [(0.0, 1.0), (-1000.0, 1000.0), None])

@@ -11,7 +11,6 @@ from torch import Tensor
 from monai_ssl.transforms.painting import (
     RandPainting,
     RandPaintingd,
-    box_mask,
     paint,
 )
 from tests.helpers import check_transform, seed
@@ -41,28 +40,36 @@ def volumes(count: int = 3, channels: int = 2, shape: tuple[int, ...] = (12, 14,
     return 2 + 3 * torch.rand(count, channels, *shape, generator=torch.Generator().manual_seed(0))
 
 
+def boxes(count: int, shape: tuple[int, ...], largest: int = 4) -> tuple[Tensor, Tensor]:
+    """Corners and sides of four boxes a case, some of which are none."""
+    random = np.random.RandomState(0)
+    sides = random.randint(0, largest, (count, 4, len(shape)))
+    return torch.as_tensor(random.randint(0, np.asarray(shape) - sides + 1)), torch.as_tensor(sides)
+
+
 @pytest.mark.parametrize("shape", [(5, 7, 4), (9, 6)])
 def test_the_union_of_boxes_voxel_by_voxel(shape: tuple[int, ...]) -> None:
-    random = np.random.RandomState(0)
-    sides = random.randint(0, 4, (3, 4, len(shape)))
-    corners = random.randint(0, np.asarray(shape) - sides + 1)
-    mask = box_mask(torch.as_tensor(corners), torch.as_tensor(sides), shape)
-    assert mask.shape == (3, 1, *shape)
-    for case in range(3):
+    images, (corners, sides) = volumes(4, 2, shape), boxes(4, shape)
+    outside = torch.tensor([False, True, False, True])
+    out, mask = paint(images, corners, sides, outside, torch.arange(4))
+    assert mask.shape == (4, 1, *shape)
+    assert torch.equal(out != images, mask.expand_as(images))
+    for case in range(4):
         for voxel in product(*map(range, shape)):
             inside = any(
                 all(c <= at < c + s for at, c, s in zip(voxel, corner, side, strict=True))
                 for corner, side in zip(corners[case], sides[case], strict=True)
             )
-            assert bool(mask[(case, 0, *voxel)]) == inside
+            assert bool(mask[(case, 0, *voxel)]) == (inside != bool(outside[case]))
 
 
+@pytest.mark.parametrize("outside", [False, True])
 @pytest.mark.parametrize("range", [(0.0, 1.0), (-4.0, -2.0), None])
-def test_noise_is_uniform_in_its_range_and_only_where_it_is_due(range: Any) -> None:
+def test_noise_is_uniform_in_its_range_and_only_where_it_is_due(range: Any, outside: bool) -> None:
     images = volumes(3, 2, (30, 30, 30))
     images[:, 1] *= 10
-    mask = torch.rand(3, 1, 30, 30, 30, generator=torch.Generator().manual_seed(2)) < 0.6
-    out = paint(images, mask, torch.tensor([11, 12, 13]), range)
+    corners, sides = boxes(3, (30, 30, 30), 25)
+    out, mask = paint(images, corners, sides, torch.tensor([outside] * 3), torch.tensor([11, 12, 13]), range)
     everywhere = mask.expand_as(out)
     assert torch.equal(out[~everywhere], images[~everywhere])
     drawn = []
@@ -70,6 +77,7 @@ def test_noise_is_uniform_in_its_range_and_only_where_it_is_due(range: Any) -> N
         volume = images[case, channel]
         low, high = range or (float(volume.min()), float(volume.max()))
         noise = (out[case, channel][mask[case, 0]] - low) / (high - low)
+        assert len(noise) > 1000
         assert noise.min() >= -1e-6
         assert noise.max() <= 1 + 1e-6
         counts = torch.histc(noise, 10, 0, 1)
@@ -78,12 +86,16 @@ def test_noise_is_uniform_in_its_range_and_only_where_it_is_due(range: Any) -> N
     assert all(not torch.equal(a, b) for number, a in enumerate(drawn) for b in drawn[:number])
 
 
-def test_noise_follows_from_the_seed_of_its_case() -> None:
-    images, mask = volumes(), torch.ones(3, 1, 12, 14, 9, dtype=torch.bool)
-    out = paint(images, mask, torch.tensor([1, 2, 1]))
+@pytest.mark.parametrize("outside", [False, True])
+def test_noise_follows_from_the_seed_of_its_case(outside: bool) -> None:
+    images, corners, sides = volumes(), torch.full((3, 1, 3), 2), torch.full((3, 1, 3), 5)
+    images[2] = images[0]
+    kinds = torch.tensor([outside] * 3)
+    out, mask = paint(images, corners, sides, kinds, torch.tensor([1, 2, 1]))
     assert torch.equal(out[0], out[2])
-    assert not torch.equal(out[0], out[1])
-    assert torch.equal(out[1], paint(images[1:2], mask[1:2], torch.tensor([2]))[0])
+    assert not torch.equal(out[0][:, mask[0, 0]], out[1][:, mask[1, 0]])
+    alone, _ = paint(images[1:2], corners[:1], sides[:1], kinds[:1], torch.tensor([2]))
+    assert torch.equal(out[1], alone[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

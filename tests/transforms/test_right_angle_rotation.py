@@ -173,6 +173,14 @@ def test_gradients_pass_back() -> None:
     assert torch.equal(images.grad, apply_rotation(weights, rotations))  # type: ignore[arg-type]
 
 
+def test_the_output_shares_no_memory_and_a_batch_lies_in_its_own_order() -> None:
+    images = volumes(24)
+    for number, rotation in enumerate(ALL):
+        out = apply_rotation(images[number : number + 1], [rotation])
+        assert out.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+    assert apply_rotation(images, ALL).is_contiguous()
+
+
 @pytest.mark.parametrize("prob", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("shape", [(4, 4, 4), (4, 6, 4), (4, 4)])
 def test_a_batch_is_its_cases_one_by_one(prob: float, shape: tuple[int, ...]) -> None:
