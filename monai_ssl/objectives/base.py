@@ -44,6 +44,21 @@ class Objective(nn.Module):
         """The network that goes into ``model.pt``."""
         return self.network
 
+    @property
+    def labeler(self) -> nn.Module:
+        """The network that labels unlabelled images, maps an image to logits; an audit looks at what it says."""
+        return self.deployed
+
+    @property
+    def learner(self) -> nn.Module:
+        """The network that learns from these labels, maps an image to logits."""
+        return self.network
+
+    @property
+    def label_threshold(self) -> float:
+        """Confidence above which a label is learned from, in [0, 1)."""
+        return 0.0
+
     def deployed_state(self) -> dict[str, Tensor]:
         """The entries of the deployed network's state dict that training has trained: all, unless overridden."""
         return self.deployed.state_dict()

@@ -43,6 +43,8 @@ class RunFiles(StrEnum):
     VALIDATION_METRICS = "validation_metrics.json"
     METRICS = "metrics.json"
     OVERLAY = "overlay.png"
+    AUDIT = "audit.csv"
+    RELIABILITY = "reliability.png"
     EMBEDDINGS = "embeddings.csv"
     PRETEXT_PICTURE = "pretext.png"
     LOCK = ".lock"

@@ -186,7 +186,14 @@ def test_the_bundle_has_the_model_zoos_files_and_no_python(bundle):
 
 
 OF_A_PRETRAINING = {"pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"}
-OF_A_SEGMENTATION = {"validation_metrics.json", "metrics.json", "overlay.png", "best.pt"}
+OF_A_SEGMENTATION = {
+    "validation_metrics.json",
+    "metrics.json",
+    "overlay.png",
+    "best.pt",
+    "audit.csv",
+    "reliability.png",
+}
 
 
 @every_bundle

@@ -12,7 +12,10 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from tests.bundles.helpers import BUNDLE, METHODS, PRETEXTS, PRETRAINING, as_own_process, config_files
 
 METHOD_KEYS = {
-    BUNDLE: ["labeled_batch_size", "unlabeled_batch_size", "network_b", "ramp_steps", "term_weights", "objective"],
+    BUNDLE: [
+        *("labeled_batch_size", "unlabeled_batch_size", "unlabeled_augmentation", "network_b", "views", "ramp_steps"),
+        *("term_weights", "objective"),
+    ],
     PRETRAINING: [
         *("unlabeled_batch_size", "views", "crop_size", "out_channels", "augmentation", "masking", "pretext"),
         *("heads", "tasks", "term_weights", "objective"),

@@ -34,7 +34,9 @@ def steps(folder):
 
 def check_run(folder, validated, terms):
     missing = {name for name in RunFiles if not (folder / name).exists()} - NOT_OF_A_TRAINING
-    assert missing == (set() if validated else {"validation_metrics.json"})
+    audited = {"audit.csv", "reliability.png"} if terms - {"supervised"} else set()
+    unaudited = {"audit.csv", "reliability.png"} - (audited if validated else set())
+    assert missing == unaudited | (set() if validated else {"validation_metrics.json"})
     unknown = {path.name for path in folder.iterdir()} - set(RunFiles)
     assert not unknown
 

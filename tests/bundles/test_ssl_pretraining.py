@@ -21,7 +21,9 @@ from tests.helpers import same
 DECODES = {"mae", "models_genesis", "volume_fusion"}  # these pretrain the decoder, too
 NO_HEADS = DECODES  # their head is the network's own output
 NEED_ANOTHER_SCAN = {"three_tasks", "contrastive_crops", "triplet"}
-NOT_OF_A_PRETRAINING = {"best.pt", "validation_metrics.json", "metrics.json", "overlay.png", "transfer.json"}
+NOT_OF_A_PRETRAINING = {"best.pt", "validation_metrics.json", "metrics.json", "overlay.png", "transfer.json"} | {
+    *("audit.csv", "reliability.png"),
+}
 
 
 def steps(folder):
