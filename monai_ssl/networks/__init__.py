@@ -16,12 +16,14 @@ from monai_ssl.networks.frozen_features import FrozenEncoder, TiledVector, load_
 from monai_ssl.networks.heads import ClassificationHead, NetworkOutput, ProjectionHead, ReconstructionHead
 from monai_ssl.networks.pretext_network import PretextNetwork
 from monai_ssl.networks.pretrained import load_pretrained
+from monai_ssl.networks.pyramid_network import DecoderTaps, PyramidNetwork, decoder_taps
 from monai_ssl.networks.restoration import MaskedRestoration, load_restoration
 from monai_ssl.networks.teacher import copy_student, dropout_active, make_teacher, update_average
 from monai_ssl.networks.transfer import KeyReport, TransferReport, compare_keys, load_weights, read_weights
 
 __all__ = [
     "ClassificationHead",
+    "DecoderTaps",
     "EncoderTaps",
     "FeatureQueue",
     "FlipAverage",
@@ -31,6 +33,7 @@ __all__ = [
     "NetworkOutput",
     "PretextNetwork",
     "ProjectionHead",
+    "PyramidNetwork",
     "ReconstructionHead",
     "TiledVector",
     "TransferReport",
@@ -38,6 +41,7 @@ __all__ = [
     "check_patch_size",
     "compare_keys",
     "copy_student",
+    "decoder_taps",
     "dropout_active",
     "encode",
     "encode_and_decode",

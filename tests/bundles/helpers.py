@@ -38,6 +38,9 @@ FAST = {
     "network_def#strides": [2],
     "device": "cpu",
 }
+# the method that needs a network with four scales
+PYRAMID = "uncertainty_rectified_pyramid"
+FOUR_SCALES = {"network_def#channels": [4, 8, 8, 8], "network_def#strides": [2, 2, 2]}
 FAST_PRETRAINING = {name: value for name, value in FAST.items() if name != "val_interval"}
 
 
@@ -60,7 +63,7 @@ def run_bundle(*configs, bundle=BUNDLE, at_end=None, **settings):
 
 def train(*methods, **settings):
     """A training run of a second."""
-    run_bundle("train.yaml", *methods, **{**FAST, **settings})
+    run_bundle("train.yaml", *methods, **{**FAST, **(FOUR_SCALES if methods[-1:] == (PYRAMID,) else {}), **settings})
 
 
 def pretrain(*methods, **settings):

@@ -55,7 +55,7 @@ def test_the_terms_are_those_of_the_tasks_alone(batch: dict[str, dict[str, Tenso
         alone = Multitask(together.network, [task]).eval()
         for name, term in alone(batch).items():
             assert torch.allclose(term, terms[name], atol=1e-6)
-    assert set(together.figures) == {"rotation_accuracy", "contrast_accuracy"}
+    assert set(together.figures) == {"rotation_accuracy", "rotation_chance", "contrast_accuracy"}
 
 
 def test_one_pass_of_the_network_serves_the_tasks_that_look_at_the_same_images(batch: dict) -> None:
