@@ -25,7 +25,7 @@ FALLS = {
     "models_genesis": ("reconstruction", 0.8),
     "relative_position": ("position", 0.9),
     "rotation": ("rotation", 0.8),
-    "three_tasks": ("loss", 0.9),
+    "three_tasks": ("loss", 0.95),
     "triplet": ("triplet", 0.8),
     "vicreg": ("loss", 0.9),
     "volume_fusion": ("alpha_class", 0.9),
