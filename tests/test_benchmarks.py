@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
 import runpy
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -55,3 +61,153 @@ def test_what_is_compared_has_the_same_result_and_share_of_changed_voxels() -> N
                 changed.append(float((out != images).float().mean()))
             shares.append(statistics.mean(changed))
         assert max(shares) < 1.4 * min(shares), task  # sizes are drawn, and blocks may overlap in one of the two
+
+
+@pytest.fixture(scope="module")
+def semi_step() -> Iterator[Any]:
+    """benchmarks/semi_step.py as a module."""
+    spec = importlib.util.spec_from_file_location("semi_step", ROOT / "benchmarks" / "semi_step.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks for its annotations
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture
+def tiny(semi_step: Any) -> Any:
+    """The least patch that every network of the bundle takes."""
+    return semi_step.Settings(patch=(16, 16, 16), device="cpu", threads=1, rounds=1, steps=2)
+
+
+reads_configs = pytest.mark.filterwarnings("ignore:parsing config_file")
+
+
+def test_semi_step_measures_a_method_beside_its_passes(tmp_path: Path) -> None:
+    options = ["--methods", "mean_teacher", "--patch", "16", "16", "16", "--rounds", "1", "--steps", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "semi_step.py"), *options, "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    supervised, method = json.loads((tmp_path / "semi_step.json").read_text())["rows"]
+    assert (supervised["expected_ratio"], supervised["unlabeled"]) == (1, 0)
+    assert (method["patches_with_gradient"], method["patches_without"]) == (4, 2)
+    assert method["expected_ratio"] == pytest.approx((4 * 3 + 2) / (2 * 3))
+    assert method["over_passes"] == pytest.approx(method["ratio"] / method["expected_ratio"])
+    assert 0 < supervised["memory_mib"] < 1000
+    assert 0 < method["memory_mib"] < 1000
+    assert "mean_teacher" in done.stdout
+
+
+@reads_configs
+@pytest.mark.parametrize(
+    ("method", "with_gradient", "without"),
+    [
+        ("supervised", 2, 0),
+        ("supervised_average", 2, 0),
+        ("supervised_copy_paste", 2, 0),
+        ("mean_teacher", 4, 2),
+        ("uncertainty_mean_teacher", 4, 2 + 8 * 2),
+        ("entropy_minimisation", 4, 0),
+        ("interpolation_consistency", 4, 2),
+        ("fixmatch", 4, 2),
+        ("cross_pseudo", 4 + 4, 0),
+        ("cross_teaching", 4 + 4, 0),
+        ("uncertainty_rectified_pyramid", 4, 0),
+        ("adaptive_blended_consistency", 2 + 2 * 2, 0),
+        ("bidirectional_copy_paste", 2, 2),
+        ("dual_teacher", 4, 2 + 2 * 2),
+        ("strong_view_teacher", 2 + 2 * 2, 2),
+    ],
+)
+def test_passes_that_are_counted_are_those_of_the_papers(
+    semi_step: Any, tiny: Any, method: str, with_gradient: int, without: int
+) -> None:
+    trainer = semi_step.build(method, tiny)
+    passes = semi_step.count_passes(trainer)
+    counted = [sum(each.patches for each in passes if each.gradient is learns) for learns in (True, False)]
+    assert counted == [tiny.steps * with_gradient, tiny.steps * without]
+    weights = {repr(network): 1.0 for network in semi_step.networks(trainer.objective)}
+    assert semi_step.units(passes, weights) == tiny.steps * (3 * with_gradient + without)
+
+
+@reads_configs
+def test_a_network_of_another_kind_weighs_as_its_own_forward_pass(semi_step: Any, tiny: Any) -> None:
+    reference = semi_step.build("supervised", tiny)
+    assert list(semi_step.forward_weights(semi_step.build("cross_pseudo", tiny), reference, tiny).values()) == [1.0]
+    both = semi_step.build("cross_teaching", tiny)
+    weights = semi_step.forward_weights(both, reference, tiny)
+    assert weights[repr(both.objective.network)] == 1.0
+    assert weights[repr(both.objective.network_b)] > 1.0  # 11 million weights beside half a million
+    passes = [semi_step.Pass(both.objective.network_b, 3, learns) for learns in (True, False)]
+    assert semi_step.units(passes, weights) == pytest.approx(12 * weights[repr(both.objective.network_b)])
+
+
+@reads_configs
+def test_a_round_is_so_many_real_steps_in_the_middle_of_a_run(semi_step: Any, tiny: Any) -> None:
+    trainer = semi_step.build("bidirectional_copy_paste", tiny)
+    before, start = [weight.clone() for weight in trainer.objective.parameters()], trainer.state.iteration
+    trainer.run()
+    trainer.run()
+    assert trainer.state.iteration == start + 2 * tiny.steps
+    assert trainer.objective.progress == pytest.approx(0.5, abs=1e-4)
+    assert trainer.objective.weights == {"pseudo": 0.5}
+    assert trainer.state.output["terms"]["pseudo"] > 0  # its second phase
+    after = trainer.objective.parameters()  # the teacher's too
+    assert sum(torch.equal(mine, theirs) for mine, theirs in zip(before, after, strict=True)) < len(before) / 10
+
+
+@reads_configs
+def test_views_and_channels_last_reach_the_step(semi_step: Any, tiny: Any) -> None:
+    trainer = semi_step.build("fixmatch", dataclasses.replace(tiny, channels_last=True))
+    batch = semi_step.prepared(trainer)
+    assert batch["unlabeled"].keys() == {"image", "strong"}
+    # a single channel lies the same way in both formats: the strides tell
+    assert batch["labeled"]["image"].stride() == (4096, 1, 256, 16, 1)
+    weights = [weight for weight in trainer.objective.network.parameters() if weight.dim() == 5]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights)
+    trainer.run()
+
+
+def test_calls_take_turns_and_the_first_round_does_not_count(semi_step: Any) -> None:
+    order: list[str] = []
+    costs, clock = {"a": iter([9.0, 1.0, 2.0]), "b": iter([9.0, 3.0, 4.0])}, [0.0]
+
+    def call(name: str) -> None:
+        order.append(name)
+        clock[0] += next(costs[name])
+
+    calls = {"a": lambda: call("a"), "b": lambda: call("b")}
+    assert semi_step.in_turn(calls, 2, lambda: clock[0]) == {"a": [1.0, 2.0], "b": [3.0, 4.0]}
+    assert "".join(order) == "ababab"
+
+
+@reads_configs
+def test_the_default_method_is_the_one_that_changes_nothing(semi_step: Any) -> None:
+    assert semi_step.merged(semi_step.default_method()) == semi_step.merged()
+
+
+@reads_configs
+@pytest.mark.parametrize(
+    ("over", "options", "fails"), [(1.2, ["--check"], True), (1.05, ["--check"], False), (1.2, [], False)]
+)
+def test_only_a_checked_method_that_is_too_dear_fails(
+    semi_step: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: float, options: list[str], fails: bool
+) -> None:
+    numbers = ("labeled", "unlabeled", "patches_with_gradient", "patches_without", "expected_ratio", "views_seconds")
+
+    def row(method: str, settings: Any) -> dict[str, Any]:
+        cost = over if method == semi_step.default_method() else 1.5
+        return dict.fromkeys(numbers, 1) | {
+            **{"method": method, "memory_mib": 2.0, "ratios": [1.0], "over_passes": cost, "plain_ratios": []}
+        }
+
+    monkeypatch.setattr(semi_step, "in_own_process", row)
+    monkeypatch.setattr(
+        sys, "argv", ["semi_step.py", "--methods", "fixmatch", "--json", str(tmp_path / "x.json"), *options]
+    )
+    with pytest.raises(SystemExit, match=r"takes 1\.20 times its passes; at most 1\.10") if fails else nullcontext():
+        semi_step.main()
+    measured = [each["method"] for each in json.loads((tmp_path / "x.json").read_text())["rows"]]
+    assert measured == ["supervised", *([semi_step.default_method()] if options else []), "fixmatch"]

@@ -8,6 +8,7 @@ from monai_ssl.handlers.pretext_pictures import PretextPictures
 from monai_ssl.handlers.progress_bar import StepProgressBar
 from monai_ssl.handlers.progress_picture import ProgressPicture
 from monai_ssl.handlers.pseudo_label_audit import PseudoLabelAudit
+from monai_ssl.handlers.pseudo_label_rounds import PseudoLabelRounds, round_starts
 from monai_ssl.handlers.reliability_picture import ReliabilityPicture
 from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
 from monai_ssl.handlers.scores import SegmentationReport
@@ -28,6 +29,7 @@ __all__ = [
     "PretextPictures",
     "ProgressPicture",
     "PseudoLabelAudit",
+    "PseudoLabelRounds",
     "ReliabilityPicture",
     "Resume",
     "ScheduledLearningRate",
@@ -39,4 +41,5 @@ __all__ = [
     "TeacherUpdate",
     "TransferSchedule",
     "WeightsReport",
+    "round_starts",
 ]

@@ -1,4 +1,4 @@
-"""The picture of a training: its losses, accuracies of its tasks, the Dice on validation cases, over the steps."""
+"""The picture of a training: losses, accuracies and other shares, and the Dice on validation cases, over the steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -29,6 +29,7 @@ INK, PALE = "#222222", "#8A8A8A"
 DOTS_PER_INCH = 150
 _NO_LOSSES = ("step", "lr", "seconds", "seconds_per_step", "validation_dice")
 _ACCURACY, _CHANCE = "_accuracy", "_chance"  # ends of the columns' names
+_WEIGHT = "weight_"  # their beginning: every term has one, and no figure
 
 
 class ProgressPicture:
@@ -66,10 +67,12 @@ def draw_progress(
     path: str | os.PathLike[str],
     validation: Sequence[tuple[int, float]] | None = None,
 ) -> None:
-    """Draw the losses of ``steps.csv`` over the steps, beside them accuracies and the Dice on validation cases, if any.
+    """Draw the losses of ``steps.csv`` over the steps, beside them accuracies, other shares and the Dice, if any.
 
-    Raw values are pale, their exponential moving average over about a fiftieth of the run is strong; what guessing
-    reaches is dashed. Weights, the learning rate and the time are left out.
+    A column without a weight is a figure and no term of the loss; figures between 0 and 1, such as the share of
+    pseudo-labels that is kept, are the other shares. The Dice is that on validation cases. Raw values are pale, their
+    exponential moving average over about a fiftieth of the run is strong; what guessing reaches is dashed. Weights, the
+    learning rate and the time are left out.
 
     Args:
         steps_csv: the table of :class:`monai_ssl.handlers.step_log.StepLog`; a cell may be empty.
@@ -83,14 +86,16 @@ def draw_progress(
     if validation is None and "validation_dice" in columns:
         pairs = zip(columns["step"], columns["validation_dice"], strict=True)
         validation = [(int(step), float(dice)) for step, dice in pairs if np.isfinite(dice)]
-    accuracies = any(name.endswith(_ACCURACY) for name in columns)
-    count = 1 + accuracies + bool(validation)
+    accuracies, shares = any(name.endswith(_ACCURACY) for name in columns), _shares(columns)
+    count = 1 + accuracies + bool(shares) + bool(validation)
     figure = Figure(figsize=({1: 7.5}.get(count, 5.5 * count), 4.2), facecolor="white", dpi=DOTS_PER_INCH)
     figure.set_layout_engine("constrained")
     losses, *others = figure.subplots(1, count, squeeze=False)[0]
-    _draw_losses(losses, columns)
+    _draw_losses(losses, columns, [name for name in _curves(columns) if name not in shares])
     if accuracies:
         _draw_accuracies(others.pop(0), columns)
+    if shares:
+        _draw_shares(others.pop(0), columns, shares)
     if validation:
         _draw_validation(others.pop(0), sorted(validation))
     # pyplot keeps a global list of figures and picks a display; a canvas of one's own does neither
@@ -120,10 +125,22 @@ def _number(cell: str | None) -> float:
         return math.nan
 
 
-def _draw_losses(axes: Axes, columns: dict[str, NDArray[np.float64]]) -> None:
-    others = [name for name in columns if name.startswith("weight_") or name.endswith((_ACCURACY, _CHANCE))]
+def _curves(columns: Iterable[str]) -> list[str]:
+    """The total, the terms, and the figures that are no accuracies."""
+    known = [name for name in columns if name not in _NO_LOSSES]
+    return [name for name in known if not name.startswith(_WEIGHT) and not name.endswith((_ACCURACY, _CHANCE))]
+
+
+def _shares(columns: dict[str, NDArray[np.float64]]) -> list[str]:
+    figures = [name for name in _curves(columns) if name != "loss" and _WEIGHT + name not in columns]
+    values = {name: columns[name][np.isfinite(columns[name])] for name in figures}
+    # the mean of probabilities in float32 may pass 1 by its rounding
+    return [name for name, known in values.items() if len(known) and known.min() >= 0 and known.max() < 1 + 1e-6]
+
+
+def _draw_losses(axes: Axes, columns: dict[str, NDArray[np.float64]], names: Sequence[str]) -> None:
     drawn = 0
-    for name in [name for name in columns if name not in (*_NO_LOSSES, *others)]:
+    for name in names:
         colour = INK if name == "loss" else COLOURS[drawn % len(COLOURS)]
         label, width = ("Total loss", 2.2) if name == "loss" else (name, 1.6)
         drawn += _draw_curve(axes, columns, name, colour, label, width) and name != "loss"
@@ -146,6 +163,14 @@ def _draw_accuracies(axes: Axes, columns: dict[str, NDArray[np.float64]]) -> Non
     if axes.lines:
         axes.legend(frameon=False, fontsize=9)
     _dress(axes, "Accuracy of the tasks (dashed: guessing)")
+
+
+def _draw_shares(axes: Axes, columns: dict[str, NDArray[np.float64]], names: Sequence[str]) -> None:
+    for name, colour in zip(names, itertools.cycle(COLOURS)):
+        _draw_curve(axes, columns, name, colour, name.replace("_", " "), 1.6)
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=9)
+    _dress(axes, "Shares that are watched, not learned from")
 
 
 def _draw_curve(

@@ -63,7 +63,7 @@ class PseudoLabelAudit:
     It warns, once each time it begins,
 
     - of a term (each but ``supervised``) that weighs more than 0 and is exactly 0 for ``idle_steps`` steps on end: a
-      mean over thousands of voxels is 0 where none was kept;
+      mean over thousands of voxels is 0 where none was kept. A phase without the term is one at a weight of 0;
     - of a class that the labels contain and of which no voxel is kept: at once where one was kept before, else from a
       quarter of the run on, since a network first has to learn it;
     - of a class that is predicted with a mean confidence of ``confident`` or more while the precision of its kept

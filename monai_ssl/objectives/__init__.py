@@ -2,7 +2,7 @@
 
 from monai_ssl.objectives.adaptive_blended_consistency import AdaptiveBlendedConsistency
 from monai_ssl.objectives.adversarial import Adversarial
-from monai_ssl.objectives.base import Objective, Task
+from monai_ssl.objectives.base import Objective, Task, TeacherObjective
 from monai_ssl.objectives.copy_paste import BidirectionalCopyPaste
 from monai_ssl.objectives.cross_pseudo import CrossPseudo
 from monai_ssl.objectives.dual_teacher import DualTeacher
@@ -12,6 +12,7 @@ from monai_ssl.objectives.interpolation_consistency import InterpolationConsiste
 from monai_ssl.objectives.mean_teacher import MeanTeacher
 from monai_ssl.objectives.momentum_contrast import MomentumContrast
 from monai_ssl.objectives.multitask import Multitask
+from monai_ssl.objectives.pseudo_label import PseudoLabel
 from monai_ssl.objectives.reconstruction import Reconstruction
 from monai_ssl.objectives.strong_view_teacher import StrongViewTeacher
 from monai_ssl.objectives.supervised import Supervised
@@ -34,11 +35,13 @@ __all__ = [
     "MomentumContrast",
     "Multitask",
     "Objective",
+    "PseudoLabel",
     "Reconstruction",
     "RegularizedViews",
     "StrongViewTeacher",
     "Supervised",
     "Task",
+    "TeacherObjective",
     "TransformClass",
     "Triplet",
     "UncertaintyRectifiedPyramid",

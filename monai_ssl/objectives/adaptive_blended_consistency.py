@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_ssl.losses.blending import blended_consistency, tempered_frequencies
-from monai_ssl.objectives.base import Batch, Objective, Task
+from monai_ssl.objectives.base import Batch, Objective
 
 __all__ = ["AdaptiveBlendedConsistency"]
 
@@ -99,7 +99,7 @@ class AdaptiveBlendedConsistency(Objective):
             self._count(label)
         if "unlabeled" not in batch:
             return {"supervised": self.loss(self.network(image), label)}
-        weak, strong = batch["unlabeled"]["image"], Task.entry(batch["unlabeled"], self.strong)
+        weak, strong = batch["unlabeled"]["image"], self.entry(batch["unlabeled"], self.strong)
         logits, first, second = self.network(torch.cat([image, weak, strong])).split(
             [len(image), len(weak), len(strong)]
         )

@@ -9,15 +9,15 @@ from monai.transforms import KeepLargestConnectedComponent
 from torch import Tensor, nn
 
 from monai_ssl.losses.pseudo_label import MaskedDiceCELoss
-from monai_ssl.networks.teacher import copy_student, make_teacher, update_average
-from monai_ssl.objectives.base import Batch, Objective
+from monai_ssl.networks.teacher import make_teacher
+from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["BidirectionalCopyPaste"]
 
 
-class BidirectionalCopyPaste(Objective):
+class BidirectionalCopyPaste(TeacherObjective):
     r"""Bidirectional copy-paste, and the copy-paste between labelled cases that it starts with.
 
     .. code-block:: text
@@ -59,10 +59,12 @@ class BidirectionalCopyPaste(Objective):
         side: sides of the cuboid as a part of the volume's, in (0, 1]; 2/3 is 8/27 of the volume.
         warmup: share of the run that is the first phase, in [0, 1]; the paper's is 2,000 of 17,000 steps, and goes on
             from the best of it by the test scans' Dice. A network that finds nothing after it has nothing to teach.
+            Let the weight of ``pseudo`` be 0 for as long, see :func:`monai_ssl.utils.schedules.switch_on`: else
+            :class:`~monai_ssl.handlers.PseudoLabelAudit` warns of a term that is idle.
         largest_component: keep of each class the largest connected component of the teacher's labels, as the paper
             does; for organs that are one piece, and wrong for lesions. Done on the CPU, case by case.
         labeled_only: see above.
-        weights: see :class:`Objective`; the terms are ``supervised`` and ``pseudo``.
+        weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``supervised`` and ``pseudo``.
 
     Raises:
         ValueError: when ``decay``, ``side`` or ``warmup`` is out of range.
@@ -85,32 +87,17 @@ class BidirectionalCopyPaste(Objective):
         labeled_only: bool = False,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(network, weights)
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"`decay` must be in [0, 1), got {decay}.")
+        super().__init__(network, decay, weights=weights)
         if not 0.0 < side <= 1.0:
             raise ValueError(f"`side` must be in (0, 1], got {side}.")
         if not 0.0 <= warmup <= 1.0:
             raise ValueError(f"`warmup` must be in [0, 1], a share of the run, got {warmup}.")
         self.loss = loss
         self.masked_loss = MaskedDiceCELoss() if masked_loss is None else masked_loss
-        self.decay = decay
         self.side = side
         self.warmup = warmup
         self.component = KeepLargestConnectedComponent(is_onehot=False) if largest_component else None
         self.teacher = None if labeled_only else make_teacher(network)
-
-    @property
-    def deployed(self) -> nn.Module:
-        """The teacher; the student where there is none."""
-        return self.network if self.teacher is None else self.teacher
-
-    def train(self, mode: bool = True) -> BidirectionalCopyPaste:
-        """Switch the student's mode; the teacher stays in evaluation mode."""
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``supervised`` and, where there are unlabelled images and a teacher, ``pseudo``."""
@@ -153,19 +140,13 @@ class BidirectionalCopyPaste(Objective):
 
     @torch.no_grad()
     def _labels(self, images: Tensor) -> Tensor:
-        confidence, labels = torch.softmax(self.deployed(images).float(), dim=1).max(dim=1, keepdim=True)
+        confidence, labels = torch.softmax(self.labeler(images).float(), dim=1).max(dim=1, keepdim=True)
         if self.component is not None:
             kept = [torch.as_tensor(self.component(case)).as_subclass(Tensor) for case in labels.cpu()]
             labels = torch.stack(kept).to(labels.device)
         self.figures = {"pseudo_foreground": (labels > 0).float().mean(), "confidence": confidence.mean()}
         return labels
 
-    def reset_teacher(self) -> None:
-        """Copy the student into the teacher, where there is one."""
-        if self.teacher is not None:
-            copy_student(self.teacher, self.network)
-
-    def update_teacher(self, step: int) -> None:
-        """Copy the student into the teacher in the first phase, then average; where there is a teacher."""
-        if self.teacher is not None:
-            update_average(self.teacher, self.network, 0.0 if self.progress < self.warmup else self.decay)
+    def teacher_decay(self, step: int) -> float:
+        """0, a copy of the student, in the first phase; then the same at every step."""
+        return 0.0 if self.progress < self.warmup else self.decay

@@ -11,8 +11,8 @@ from monai_ssl.losses.confidence import kept_fraction
 from monai_ssl.losses.entropy import predictive_entropy
 from monai_ssl.losses.pseudo_label import MaskedDiceCELoss
 from monai_ssl.networks.fit import evaluation
-from monai_ssl.networks.teacher import copy_student, make_teacher, update_average
-from monai_ssl.objectives.base import Batch, Objective, Task
+from monai_ssl.networks.teacher import make_teacher, update_average
+from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
 from monai_ssl.utils.schedules import ema_decay
 from monai_ssl.utils.seeding import derive_seed
@@ -20,7 +20,7 @@ from monai_ssl.utils.seeding import derive_seed
 __all__ = ["DualTeacher"]
 
 
-class DualTeacher(Objective):
+class DualTeacher(TeacherObjective):
     r"""Alternate diverse teaching: two moving averages of one student, from different steps and views.
 
     .. code-block:: text
@@ -65,7 +65,7 @@ class DualTeacher(Objective):
         mix_volume: least and greatest part of the volume that a cuboid has, in [0, 1]; about the authors'.
         seed: of the turns' lengths.
         strong: entry of the unlabelled stream with the intensity view.
-        weights: see :class:`Objective`; the terms are ``supervised`` and ``pseudo``.
+        weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``supervised`` and ``pseudo``.
 
     Raises:
         ValueError: when an argument is out of range.
@@ -91,19 +91,13 @@ class DualTeacher(Objective):
         strong: str = "strong",
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(network, weights)
-        if not 0.0 <= threshold < 1.0:
-            raise ValueError(f"`threshold` must be in [0, 1), got {threshold}.")
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"`decay` must be in [0, 1), got {decay}.")
+        super().__init__(network, decay, threshold, weights)
         if longest_turn < 1:
             raise ValueError(f"`longest_turn` must be at least 1 step, got {longest_turn}.")
         if len(mix_volume) != 2 or not 0.0 <= mix_volume[0] <= mix_volume[1] <= 1.0:
             raise ValueError(f"`mix_volume` must be two numbers in [0, 1], the least first, got {mix_volume}.")
         self.loss = loss
         self.pseudo_loss = MaskedDiceCELoss() if pseudo_loss is None else pseudo_loss
-        self.threshold = threshold
-        self.decay = decay
         self.longest_turn = longest_turn
         self.mix_volume = (mix_volume[0], mix_volume[1])
         self.seed = seed
@@ -113,21 +107,9 @@ class DualTeacher(Objective):
         device = next(network.parameters()).device
         self.register_buffer("updates", torch.zeros(2, dtype=torch.int64, device=device))
 
-    @property
-    def deployed(self) -> nn.Module:
-        """The first teacher."""
-        return self.teachers[0]
-
-    @property
-    def label_threshold(self) -> float:
-        """Confidence above which a pseudo-label is kept; :class:`~monai_ssl.handlers.PseudoLabelAudit` reads it."""
-        return self.threshold
-
-    def train(self, mode: bool = True) -> DualTeacher:
-        """Switch the student's mode; the teachers stay in evaluation mode."""
-        super().train(mode)
-        self.teachers.eval()
-        return self
+    def averages(self) -> nn.ModuleList:
+        """Both teachers."""
+        return self.teachers
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``supervised`` and, where there are unlabelled images, ``pseudo``."""
@@ -135,7 +117,7 @@ class DualTeacher(Objective):
         self.figures = {}
         if "unlabeled" not in batch:
             return {"supervised": self.loss(self.network(labeled["image"]), labeled["label"])}
-        weak, view = batch["unlabeled"]["image"], Task.entry(batch["unlabeled"], self.strong)
+        weak, view = batch["unlabeled"]["image"], self.entry(batch["unlabeled"], self.strong)
         pseudo, kept = self._labels(weak)
         if self.turn(int(self.updates.sum())) == 1:
             partners = draw_partners(len(weak), weak.device)
@@ -174,9 +156,8 @@ class DualTeacher(Objective):
         return int(place >= int(torch.randint(1, self.longest_turn + 1, (), generator=generator)))
 
     def reset_teacher(self) -> None:
-        """Copy the student into both teachers."""
-        for teacher in self.teachers:
-            copy_student(teacher, self.network)
+        """Copy the student into both teachers, and count their updates anew."""
+        super().reset_teacher()
         self.updates.zero_()
 
     def update_teacher(self, step: int) -> None:

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from monai_ssl.losses.confidence import confidence_mask, kept_fraction
 from monai_ssl.losses.pseudo_label import MaskedDiceCELoss
 from monai_ssl.networks.fit import evaluation
-from monai_ssl.networks.teacher import copy_student, make_teacher, update_average
-from monai_ssl.objectives.base import Batch, Objective, Task
+from monai_ssl.networks.teacher import make_teacher
+from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
-from monai_ssl.utils.schedules import ema_decay
 
 __all__ = ["FixMatch"]
 
 
-class FixMatch(Objective):
+class FixMatch(TeacherObjective):
     r"""FixMatch for segmentation, with CutMix between the strong views.
 
     .. code-block:: text
@@ -54,10 +53,11 @@ class FixMatch(Objective):
         decay: the largest decay of the moving average that makes the labels and is deployed, in [0, 1), 0.99 say; None:
             the student makes them itself and is deployed, as in the papers, and there is no second network.
         strong: entry of the unlabelled stream with the strong view.
-        weights: see :class:`Objective`; the terms are ``supervised`` and ``pseudo``.
+        weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``supervised`` and ``pseudo``.
 
     Raises:
         ValueError: when an argument is out of range.
+        UserError: in a step, when the unlabelled stream has no entry ``strong``.
 
     Reference:
         K. Sohn et al.: FixMatch, NeurIPS 2020, https://arxiv.org/abs/2001.07685, equations 3 and 4, whose mean is over
@@ -79,40 +79,17 @@ class FixMatch(Objective):
         strong: str = "strong",
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(network, weights)
-        if not 0.0 <= threshold < 1.0:
-            raise ValueError(f"`threshold` must be in [0, 1), got {threshold}.")
+        super().__init__(network, 0.0 if decay is None else decay, threshold, weights)
         if not 0.0 <= mix_prob <= 1.0:
             raise ValueError(f"`mix_prob` must be in [0, 1], got {mix_prob}.")
         if len(mix_volume) != 2 or not 0.0 <= mix_volume[0] <= mix_volume[1] <= 1.0:
             raise ValueError(f"`mix_volume` must be two numbers in [0, 1], the least first, got {mix_volume}.")
-        if decay is not None and not 0.0 <= decay < 1.0:
-            raise ValueError(f"`decay` must be in [0, 1) or None, got {decay}.")
         self.loss = loss
         self.pseudo_loss = MaskedDiceCELoss() if pseudo_loss is None else pseudo_loss
-        self.threshold = threshold
         self.mix_prob = mix_prob
         self.mix_volume = (mix_volume[0], mix_volume[1])
-        self.decay = decay
         self.strong = strong
         self.teacher = None if decay is None else make_teacher(network)
-
-    @property
-    def deployed(self) -> nn.Module:
-        """The network that makes the labels: the moving average where there is one, else the student."""
-        return self.network if self.teacher is None else self.teacher
-
-    @property
-    def label_threshold(self) -> float:
-        """Confidence above which a label is learned from."""
-        return self.threshold
-
-    def train(self, mode: bool = True) -> FixMatch:
-        """Switch the student's mode; a teacher stays in evaluation mode."""
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``supervised`` and, where there are unlabelled images, ``pseudo``."""
@@ -120,7 +97,7 @@ class FixMatch(Objective):
         self.figures = {}
         if "unlabeled" not in batch:
             return {"supervised": self.loss(self.network(labeled["image"]), labeled["label"])}
-        strong = Task.entry(batch["unlabeled"], self.strong)
+        strong = self.entry(batch["unlabeled"], self.strong)
         pseudo, kept = self._labels(batch["unlabeled"]["image"])
         partners = draw_partners(len(strong), strong.device)
         strong, pseudo, kept = cut_mix([strong, pseudo, kept], self._cuboids(strong), partners)
@@ -149,13 +126,3 @@ class FixMatch(Objective):
         count = len(images)
         chosen = (torch.rand(count) < self.mix_prob).view(count, *[1] * (images.dim() - 1)).to(images.device)
         return chosen & cuboid_mask(images.shape[2:], count, volume=self.mix_volume, device=images.device)
-
-    def reset_teacher(self) -> None:
-        """Copy the student into the teacher, where there is one."""
-        if self.teacher is not None:
-            copy_student(self.teacher, self.network)
-
-    def update_teacher(self, step: int) -> None:
-        """Average the student into the teacher, where there is one."""
-        if self.teacher is not None and self.decay is not None:
-            update_average(self.teacher, self.network, ema_decay(step, maximum=self.decay))

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from monai_ssl.losses.consistency import softmax_consistency
-from monai_ssl.networks.teacher import copy_student, make_teacher, update_average
-from monai_ssl.objectives.base import Batch, Objective
+from monai_ssl.networks.teacher import make_teacher
+from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.mixing import draw_partners, draw_weights, mix_up
-from monai_ssl.utils.schedules import ema_decay
 
 __all__ = ["InterpolationConsistency"]
 
 
-class InterpolationConsistency(Objective):
+class InterpolationConsistency(TeacherObjective):
     r"""Interpolation consistency training (ICT).
 
     .. code-block:: text
@@ -41,7 +40,7 @@ class InterpolationConsistency(Objective):
         loss: compares logits ``(B, C, H, W[, D])`` with integer labels ``(B, 1, H, W[, D])``.
         alpha: of the Beta distribution, above 0. Below 1 one of the two cases prevails, 1 is uniform.
         decay: the largest decay of the moving average, in [0, 1).
-        weights: see :class:`Objective`; the terms are ``supervised`` and ``consistency``.
+        weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``supervised`` and ``consistency``.
 
     Raises:
         ValueError: when ``alpha`` or ``decay`` is out of range.
@@ -59,26 +58,12 @@ class InterpolationConsistency(Objective):
         decay: float = 0.99,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(network, weights)
+        super().__init__(network, decay, weights=weights)
         if not alpha > 0:
             raise ValueError(f"`alpha` must be above 0, got {alpha}.")
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"`decay` must be in [0, 1), got {decay}.")
         self.loss = loss
         self.alpha = alpha
-        self.decay = decay
         self.teacher = make_teacher(network)
-
-    @property
-    def deployed(self) -> nn.Module:
-        """The teacher: smoother than the last student."""
-        return self.teacher
-
-    def train(self, mode: bool = True) -> InterpolationConsistency:
-        """Switch the student's mode; the teacher stays in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``supervised`` and, where there are unlabelled images, ``consistency``."""
@@ -101,11 +86,3 @@ class InterpolationConsistency(Objective):
         self.figures = {"confidence": confidence.mean(), "pseudo_foreground": (predicted > 0).float().mean()}
         weights = draw_weights(len(images), self.alpha, device=images.device)
         return mix_up([images, q], weights, draw_partners(len(images), images.device))
-
-    def reset_teacher(self) -> None:
-        """Copy the student into the teacher."""
-        copy_student(self.teacher, self.network)
-
-    def update_teacher(self, step: int) -> None:
-        """Average the student into the teacher."""
-        update_average(self.teacher, self.network, ema_decay(step, maximum=self.decay))

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from monai_ssl.losses.consistency import softmax_consistency
 from monai_ssl.losses.entropy import predictive_entropy
-from monai_ssl.networks.teacher import copy_student, dropout_active, make_teacher, update_average
-from monai_ssl.objectives.base import Batch, Objective
-from monai_ssl.utils.schedules import ema_decay
+from monai_ssl.networks.teacher import dropout_active, make_teacher
+from monai_ssl.objectives.base import Batch, TeacherObjective
 
 __all__ = ["MeanTeacher"]
 
 
-class MeanTeacher(Objective):
+class MeanTeacher(TeacherObjective):
     r"""Mean teacher, and its uncertainty-aware form.
 
     .. code-block:: text
@@ -31,8 +30,8 @@ class MeanTeacher(Objective):
         after the step: g <- a g + (1 - a) f,  a = min(1 - 1/(t + 1), decay)
 
     The student sees labelled and unlabelled images in one forward pass. The teacher is in evaluation mode (its
-    running statistics are averaged too); for the K uncertainty passes its dropout is on. The threshold rises with
-    the run's progress :math:`r` from 0.75 to 1 times the largest entropy:
+    running statistics are averaged too) and is deployed, as the papers evaluate it; for the K uncertainty passes its
+    dropout is on. The threshold rises with the run's progress :math:`r` from 0.75 to 1 times the largest entropy:
     :math:`(0.75 + 0.25 \exp(-5 (1 - r)^2)) \ln C`.
 
     Args:
@@ -43,7 +42,7 @@ class MeanTeacher(Objective):
             of the normalised intensity.
         uncertainty_samples: number K of noisy teacher passes that estimate the uncertainty; 0 trusts every voxel,
             the paper uses 8.
-        weights: see :class:`Objective`; the terms are ``supervised`` and ``consistency``.
+        weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``supervised`` and ``consistency``.
 
     Raises:
         ValueError: when ``decay``, ``noise`` or ``uncertainty_samples`` is out of range.
@@ -63,29 +62,15 @@ class MeanTeacher(Objective):
         uncertainty_samples: int = 0,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(network, weights)
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"`decay` must be in [0, 1), got {decay}.")
+        super().__init__(network, decay, weights=weights)
         if noise < 0:
             raise ValueError(f"`noise` must be 0 or more, got {noise}.")
         if uncertainty_samples < 0:
             raise ValueError(f"`uncertainty_samples` must be 0 or more, got {uncertainty_samples}.")
         self.loss = loss
-        self.decay = decay
         self.noise = noise
         self.uncertainty_samples = uncertainty_samples
         self.teacher = make_teacher(network)
-
-    @property
-    def deployed(self) -> nn.Module:
-        """The teacher: smoother than the last student, and what the method's papers evaluate."""
-        return self.teacher
-
-    def train(self, mode: bool = True) -> MeanTeacher:
-        """Switch the student's mode; the teacher stays in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``supervised`` and, where there are unlabelled images, ``consistency``."""
@@ -115,11 +100,3 @@ class MeanTeacher(Objective):
     def _noisy(self, images: Tensor) -> Tensor:
         noise = torch.randn_like(images) * self.noise
         return images + noise.clamp_(-2 * self.noise, 2 * self.noise)
-
-    def reset_teacher(self) -> None:
-        """Copy the student into the teacher."""
-        copy_student(self.teacher, self.network)
-
-    def update_teacher(self, step: int) -> None:
-        """Average the student into the teacher."""
-        update_average(self.teacher, self.network, ema_decay(step, maximum=self.decay))

@@ -15,16 +15,15 @@ from monai_ssl.losses.confidence import confidence_mask, kept_fraction
 from monai_ssl.losses.entropy import predictive_entropy
 from monai_ssl.losses.pseudo_label import MaskedDiceCELoss
 from monai_ssl.networks.encoder import encoder_taps
-from monai_ssl.networks.teacher import copy_student, make_teacher, update_average
-from monai_ssl.objectives.base import Batch, Objective, Task
+from monai_ssl.networks.teacher import make_teacher
+from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.schedules import ema_decay
 
 __all__ = ["StrongViewTeacher"]
 
 
-class StrongViewTeacher(Objective):
+class StrongViewTeacher(TeacherObjective):
     r"""Strong views for the student in intensity, content and features, a weak one for its moving average.
 
     .. code-block:: text
@@ -65,7 +64,7 @@ class StrongViewTeacher(Objective):
         dropout: chance that a case's views lose features, in [0, 1]; UniMatch V2 takes exactly half of the cases.
         levels: number of the deepest feature maps that lose channels, from 1. The skip connections of the others stay
             whole; UniMatch V2 drops at all four levels of its encoder.
-        weights: see :class:`Objective`; the terms are ``supervised`` and ``pseudo``.
+        weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``supervised`` and ``pseudo``.
 
     Raises:
         ValueError: when an argument is out of range.
@@ -92,13 +91,10 @@ class StrongViewTeacher(Objective):
         levels: int = 1,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(network, weights)
+        super().__init__(network, decay, threshold, weights)
         self.strong = (strong,) if isinstance(strong, str) else tuple(strong)
         if len(self.strong) not in (1, 2):
             raise ValueError(f"`strong` must name one or two entries, got {strong}.")
-        for name, share in (("threshold", threshold), ("decay", decay)):
-            if not 0.0 <= share < 1.0:
-                raise ValueError(f"`{name}` must be in [0, 1), got {share}.")
         if len(mix_volume) != 2 or not 0.0 <= mix_volume[0] <= mix_volume[1] <= 1.0:
             raise ValueError(f"`mix_volume` must be two numbers in [0, 1], the least first, got {mix_volume}.")
         if not 0.0 <= dropout <= 1.0:
@@ -110,27 +106,9 @@ class StrongViewTeacher(Objective):
             _check_droppable(network)
         self.loss = loss
         self.pseudo_loss = MaskedDiceCELoss() if pseudo_loss is None else pseudo_loss
-        self.threshold = threshold
-        self.decay = decay
         self.mix_volume = (mix_volume[0], mix_volume[1])
         self.levels = levels
         self.teacher = make_teacher(network)
-
-    @property
-    def deployed(self) -> nn.Module:
-        """The teacher."""
-        return self.teacher
-
-    @property
-    def label_threshold(self) -> float:
-        """Confidence above which a pseudo-label is kept; :class:`~monai_ssl.handlers.PseudoLabelAudit` reads it."""
-        return self.threshold
-
-    def train(self, mode: bool = True) -> StrongViewTeacher:
-        """Switch the student's mode; the teacher stays in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``supervised`` and, where there are unlabelled images, ``pseudo``."""
@@ -138,7 +116,7 @@ class StrongViewTeacher(Objective):
         self.figures = {}
         if "unlabeled" not in batch:
             return {"supervised": self.loss(self.network(labeled["image"]), labeled["label"])}
-        views = [Task.entry(batch["unlabeled"], name) for name in self.strong]
+        views = [self.entry(batch["unlabeled"], name) for name in self.strong]
         pseudo, kept, certainty = self._labels(batch["unlabeled"]["image"])
         mixed = [self._mixed([view, pseudo, kept], certainty, labeled) for view in views]
         strong, pseudo, kept = (torch.cat(parts) for parts in zip(*mixed, strict=True))
@@ -177,14 +155,6 @@ class StrongViewTeacher(Objective):
 
     def _cuboids(self, images: Tensor) -> Tensor:
         return cuboid_mask(images.shape[2:], len(images), volume=self.mix_volume, device=images.device)
-
-    def reset_teacher(self) -> None:
-        """Copy the student into the teacher."""
-        copy_student(self.teacher, self.network)
-
-    def update_teacher(self, step: int) -> None:
-        """Average the student into the teacher."""
-        update_average(self.teacher, self.network, ema_decay(step, maximum=self.decay))
 
 
 @contextmanager

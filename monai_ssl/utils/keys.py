@@ -45,6 +45,7 @@ class RunFiles(StrEnum):
     OVERLAY = "overlay.png"
     AUDIT = "audit.csv"
     RELIABILITY = "reliability.png"
+    PSEUDO_LABELS = "pseudo_labels"
     EMBEDDINGS = "embeddings.csv"
     PRETEXT_PICTURE = "pretext.png"
     LOCK = ".lock"

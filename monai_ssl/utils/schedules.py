@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["Schedule", "constant", "ema_decay", "polynomial_decay", "ramp_up"]
+__all__ = ["Schedule", "constant", "ema_decay", "polynomial_decay", "ramp_up", "switch_on"]
 
 Schedule = Callable[[int], float]
 
@@ -40,6 +40,22 @@ def ramp_up(step: int, *, length: int, maximum: float = 1.0) -> float:
         raise ValueError(f"`length` must be 0 or more steps, got {length}.")
     done = 1.0 if length == 0 else min(step / length, 1.0)
     return maximum * math.exp(-5.0 * (1.0 - done) ** 2)
+
+
+def switch_on(step: int, *, length: int, maximum: float = 1.0) -> float:
+    """Zero for the first steps, then the whole weight at once: for a term that only a later phase of a method has.
+
+    Args:
+        step: optimiser steps done so far.
+        length: steps at zero; 0 gives the maximum at once.
+        maximum: value from then on.
+
+    Raises:
+        ValueError: when ``length`` is negative.
+    """
+    if length < 0:
+        raise ValueError(f"`length` must be 0 or more steps, got {length}.")
+    return maximum if step >= length else 0.0
 
 
 def polynomial_decay(step: int, *, total: int, warmup: int = 0, power: float = 0.9, initial: float = 1.0) -> float:

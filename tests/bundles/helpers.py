@@ -38,9 +38,11 @@ FAST = {
     "network_def#strides": [2],
     "device": "cpu",
 }
-# the method that needs a network with four scales
-PYRAMID = "uncertainty_rectified_pyramid"
-FOUR_SCALES = {"network_def#channels": [4, 8, 8, 8], "network_def#strides": [2, 2, 2]}
+# what a method needs beside: a network with four scales; an epoch a round and one before
+NEEDED = {
+    "uncertainty_rectified_pyramid": {"network_def#channels": [4, 8, 8, 8], "network_def#strides": [2, 2, 2]},
+    "pseudo_label": {"rounds": 1},
+}
 FAST_PRETRAINING = {name: value for name, value in FAST.items() if name != "val_interval"}
 
 
@@ -63,7 +65,7 @@ def run_bundle(*configs, bundle=BUNDLE, at_end=None, **settings):
 
 def train(*methods, **settings):
     """A training run of a second."""
-    run_bundle("train.yaml", *methods, **{**FAST, **(FOUR_SCALES if methods[-1:] == (PYRAMID,) else {}), **settings})
+    run_bundle("train.yaml", *methods, **{**FAST, **NEEDED.get(methods[-1] if methods else "", {}), **settings})
 
 
 def pretrain(*methods, **settings):

@@ -193,6 +193,7 @@ OF_A_SEGMENTATION = {
     "best.pt",
     "audit.csv",
     "reliability.png",
+    "pseudo_labels",
 }
 
 

@@ -14,7 +14,7 @@ from tests.bundles.helpers import BUNDLE, METHODS, PRETEXTS, PRETRAINING, as_own
 METHOD_KEYS = {
     BUNDLE: [
         *("labeled_batch_size", "unlabeled_batch_size", "unlabeled_augmentation", "network_b", "views", "ramp_steps"),
-        *("term_weights", "objective"),
+        *("rounds", "term_weights", "objective"),
     ],
     PRETRAINING: [
         *("unlabeled_batch_size", "views", "crop_size", "out_channels", "augmentation", "masking", "pretext"),

@@ -22,7 +22,7 @@ SCORES = {"dice", "surface_dice", "hausdorff_95"}
 CLASSES = ["lobe", "gland", "node"]
 # of an evaluation, of a pretraining, or of what was not asked for
 NOT_OF_A_TRAINING = {
-    *("metrics.json", "overlay.png", "best.pt", "transfer.json"),
+    *("metrics.json", "overlay.png", "best.pt", "transfer.json", "pseudo_labels"),
     *("pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"),
 }
 
@@ -31,7 +31,7 @@ CONSISTENT = {
     *("mean_teacher", "uncertainty_mean_teacher", "interpolation_consistency", "uncertainty_rectified_pyramid"),
     "adaptive_blended_consistency",
 }
-PSEUDO = {"fixmatch", "bidirectional_copy_paste", "dual_teacher", "strong_view_teacher"}
+PSEUDO = {"fixmatch", "bidirectional_copy_paste", "dual_teacher", "strong_view_teacher", "pseudo_label"}
 TERMS = {
     **{method: {"supervised"} for method in METHODS if method.startswith("supervised")},
     **{method: {"supervised", "consistency"} for method in CONSISTENT},

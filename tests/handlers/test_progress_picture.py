@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from ignite.engine import Engine
 from PIL import Image
 
 from monai_ssl.handlers import progress_picture
 from monai_ssl.handlers.progress_picture import ProgressPicture, draw_progress
+from monai_ssl.handlers.step_log import StepLog
 from monai_ssl.utils.errors import UserError
 
 HEADER = "step,loss,supervised,consistency,weight_supervised,weight_consistency,lr,seconds,validation_dice\n"
@@ -71,6 +74,40 @@ def test_accuracies_have_a_panel_of_their_own(tmp_path: Path, monkeypatch: pytes
     assert size(tmp_path / "progress.png") == (1650, 630)
     draw_progress(path, tmp_path / "three.png", validation=[(2, 0.5)])
     assert size(tmp_path / "three.png") == (2475, 630)
+
+
+def test_shares_that_are_no_terms_have_a_panel_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told from terms by their missing weight; a term between 0 and 1 stays a loss, a figure above 1 is no share."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(
+        progress_picture.Axes, "legend", lambda self, **options: seen.append(self.get_legend_handles_labels()[1])
+    )
+    path = tmp_path / "steps.csv"
+    path.write_text(
+        "step,loss,pseudo,weight_pseudo,kept,kept_foreground,entropy,later,confidence\n"
+        "1,0.3,0.3,1.0,nan,0,0.2,nan,0.9\n2,0.1,0.1,1.0,0.8,1,1.2,nan,1.0000001\n"
+    )
+    draw_progress(path, tmp_path / "progress.png")
+    assert seen == [["Total loss", "pseudo", "entropy"], ["kept", "kept foreground", "confidence"]]
+    assert size(tmp_path / "progress.png") == (1650, 630)
+    draw_progress(path, tmp_path / "three.png", validation=[(2, 0.5)])
+    assert size(tmp_path / "three.png") == (2475, 630)
+
+
+def test_the_step_log_writes_what_tells_terms_from_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(
+        progress_picture.Axes, "legend", lambda self, **options: seen.append(self.get_legend_handles_labels()[1])
+    )
+    trainer: Any = Engine(lambda engine, batch: batch)
+    trainer.objective = SimpleNamespace(weights={"supervised": 2.0})
+    trainer.optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    StepLog(tmp_path / "steps.csv").attach(trainer)
+    half = torch.tensor(0.5)
+    terms, figures = {"supervised": half, "pseudo": half}, {"kept": half, "pseudo_foreground": half}
+    trainer.run([{"loss": half, "terms": terms, "figures": figures}], max_epochs=2)
+    draw_progress(tmp_path / "steps.csv", tmp_path / "progress.png")
+    assert seen == [["Total loss", "supervised", "pseudo"], ["kept", "pseudo foreground"]]
 
 
 def test_a_row_that_a_kill_cut_short_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from torch import Tensor, nn
 from monai_ssl.engines.trainer import SSLTrainer
 from monai_ssl.handlers.checkpoint import CheckpointWriter, Resume
 from monai_ssl.handlers.pseudo_label_audit import PseudoLabelAudit
+from monai_ssl.handlers.schedules import ScheduledWeights
 from monai_ssl.handlers.teacher import TeacherUpdate
 from monai_ssl.metrics.calibration import expected_calibration_error, reliability_counts
 from monai_ssl.objectives.base import Batch, Objective
+from monai_ssl.objectives.copy_paste import BidirectionalCopyPaste
 from monai_ssl.objectives.mean_teacher import MeanTeacher
 from monai_ssl.objectives.supervised import Supervised
 from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.schedules import constant, switch_on
 from tests.helpers import same
 
 CLASSES = ["head", "tail"]
@@ -305,6 +309,22 @@ def test_a_term_without_weight_and_a_small_one_are_not_told(
 ) -> None:
     scripted(tmp_path, [GOOD] * 6, [value] * 6, weight, idle_steps=3)
     assert warnings(caplog) == []
+
+
+def test_a_phase_without_a_term_is_told_unless_its_weight_is_zero(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedules = {"idle": partial(constant, value=0.5), "off": partial(switch_on, length=4, maximum=0.5)}
+    told, ends = {}, {}
+    for name, schedule in schedules.items():
+        handlers = [ScheduledWeights({"pseudo": schedule}), auditing(tmp_path, interval=8, idle_steps=3)]
+        engine = trainer(*handlers, steps=8, method=partial(BidirectionalCopyPaste, warmup=0.5))  # type: ignore[arg-type]
+        engine.run()
+        told[name] = [message for message in warnings(caplog) if "exactly 0" in message]
+        ends[name] = engine.objective.state_dict()
+    assert [message.split(":")[0] for message in told["idle"]] == ["step 3"]
+    assert told["off"] == []
+    assert same(ends["idle"], ends["off"])
 
 
 def test_a_class_that_vanishes_is_told_at_once_and_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

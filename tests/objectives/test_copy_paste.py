@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from scipy import ndimage
 from torch import Tensor
 
@@ -172,6 +173,29 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
         return BidirectionalCopyPaste(network(), cross_entropy, warmup=0.6)
 
     check_resumes(make, tmp_path)
+
+
+METHOD = Path(__file__).parents[2] / "bundles/semi_segmentation/configs/methods/bidirectional_copy_paste.yaml"
+
+
+@pytest.mark.parametrize("ramp_steps", [None, 0, 1, 7, 49, 50, 60])
+@pytest.mark.parametrize("total", [4, 49, 50, 1500])
+def test_in_the_bundle_the_first_phase_is_that_without_weight(total: int, ramp_steps: int | None) -> None:
+    """At no step is a pseudo term weighed that is not there, or one idle that is."""
+    parser = ConfigParser(ConfigParser.load_config_file(METHOD))
+    parser["train"] = {"trainer": {"total_steps": total}}
+    if ramp_steps is not None:
+        parser["ramp_steps"] = ramp_steps
+    weight = parser.get_parsed_content("term_weights")["pseudo"]
+    objective = method(warmup=parser.get_parsed_content("objective#warmup"), apart=False)
+    weights = [weight(step) for step in range(total)]
+    decays = []
+    for step in range(total):
+        objective.progress = step / total  # as the trainer sets it
+        decays.append(objective.teacher_decay(step))
+    first = round(0.2 * total) if ramp_steps is None else min(ramp_steps, total)
+    assert weights == [0.0] * first + [0.5] * (total - first)
+    assert decays == [0.0] * first + [0.99] * (total - first)
 
 
 def test_what_does_not_fit_is_told() -> None:

@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_told() -> None:
     del data["unlabeled"]["strong"]
     for turn in (0, 1):
         with pytest.raises(
-            UserError, match="needs the entry 'strong' in the unlabelled stream; it has image, strong_b"
+            UserError, match=r"needs the entry 'strong' in the unlabelled stream; it has image, strong_b\. .*`views`"
         ):
             method(turn)(data)
     for arguments, message in (

@@ -207,7 +207,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_told() -> None:
     data = batch()
     del data["unlabeled"]["strong_b"]
-    with pytest.raises(UserError, match="needs the entry 'strong_b' in the unlabelled stream; it has image, strong"):
+    with pytest.raises(
+        UserError, match=r"needs the entry 'strong_b' in the unlabelled stream; it has image, strong\. .*`views`"
+    ):
         method()(data)
     checkpointed = CheckpointUNet(3, 1, 2, channels=[4, 8], strides=[2])
     with pytest.raises(UserError, match=r"CheckpointUNet computes its features again .* set the method's dropout to 0"):

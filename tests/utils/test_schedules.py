@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from monai_ssl.utils.schedules import constant, ema_decay, polynomial_decay, ramp_up
+from monai_ssl.utils.schedules import constant, ema_decay, polynomial_decay, ramp_up, switch_on
 
 
 def test_constant() -> None:
@@ -24,6 +24,13 @@ def test_ramp_up(length: int, maximum: float) -> None:
 
 def test_no_ramp_is_the_maximum_at_once() -> None:
     assert ramp_up(0, length=0, maximum=0.7) == 0.7
+
+
+@pytest.mark.parametrize(("length", "maximum"), [(0, 0.5), (1, 1.0), (7, -2.0)])
+def test_switch_on_is_zero_for_exactly_its_length(length: int, maximum: float) -> None:
+    values = [switch_on(step, length=length, maximum=maximum) for step in range(10)]
+    assert values == [0.0] * length + [maximum] * (10 - length)
+    assert switch_on(10**9, length=length) == 1.0
 
 
 @pytest.mark.parametrize("power", [0.5, 0.9, 1.0, 2.0])
@@ -64,6 +71,8 @@ def test_ema_decay_is_bounded() -> None:
 def test_arguments_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`length` must be 0 or more steps, got -1\."):
         ramp_up(0, length=-1)
+    with pytest.raises(ValueError, match=r"`length` must be 0 or more steps, got -2\."):
+        switch_on(0, length=-2)
     with pytest.raises(ValueError, match=r"`total` must be at least 1 step, got 0\."):
         polynomial_decay(0, total=0)
     for maximum in (1.0, -0.1, float("nan")):
