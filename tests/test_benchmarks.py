@@ -134,14 +134,38 @@ def test_passes_that_are_counted_are_those_of_the_papers(
 
 @reads_configs
 def test_a_network_of_another_kind_weighs_as_its_own_forward_pass(semi_step: Any, tiny: Any) -> None:
-    reference = semi_step.build("supervised", tiny)
-    assert list(semi_step.forward_weights(semi_step.build("cross_pseudo", tiny), reference, tiny).values()) == [1.0]
-    both = semi_step.build("cross_teaching", tiny)
-    weights = semi_step.forward_weights(both, reference, tiny)
-    assert weights[repr(both.objective.network)] == 1.0
-    assert weights[repr(both.objective.network_b)] > 1.0  # 11 million weights beside half a million
-    passes = [semi_step.Pass(both.objective.network_b, 3, learns) for learns in (True, False)]
-    assert semi_step.units(passes, weights) == pytest.approx(12 * weights[repr(both.objective.network_b)])
+    twin = semi_step.count_passes(semi_step.build("supervised", tiny))[0]
+    alike = semi_step.count_passes(semi_step.build("cross_pseudo", tiny))
+    assert list(semi_step.forward_weights(alike, twin, tiny).values()) == [1.0]
+    both = semi_step.count_passes(semi_step.build("cross_teaching", tiny))
+    weights = semi_step.forward_weights(both, twin, tiny)
+    assert weights[repr(twin.network)] == 1.0
+    assert max(weights.values()) > 1.0  # 11 million weights beside half a million
+
+
+def test_weights_are_those_of_a_patch_as_the_step_had_it(
+    semi_step: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    class Network(torch.nn.Module):
+        def __init__(self, cost: float) -> None:
+            super().__init__()
+            self.cost = cost
+
+        def forward(self, *images: torch.Tensor) -> None:
+            clock[0] += self.cost * images[0].numel() * len(images)
+
+        def extra_repr(self) -> str:
+            return str(self.cost)
+
+    monkeypatch.setattr(semi_step, "clock", lambda settings: lambda: clock[0])
+    full, half = torch.zeros(2, 1, 4, 4, 4), torch.zeros(6, 1, 2, 2, 2)
+    twin = semi_step.Pass(Network(1.0), (full,), True)
+    registration = semi_step.Pass(Network(3.0), (half, half), False)
+    weights = semi_step.forward_weights([twin, registration], twin, tiny)
+    assert list(weights.values()) == pytest.approx([1.0, 3.0 * 2 / 8])  # two images of an eighth of the voxels
+    assert semi_step.units([twin, registration], weights) == pytest.approx(2 * 3 + 6 * 0.75)
 
 
 @reads_configs

@@ -8,11 +8,13 @@ from monai_ssl.losses.entropy import predictive_entropy
 from monai_ssl.losses.pseudo_label import MaskedDiceCELoss, masked_cross_entropy, masked_dice, masked_dice_ce
 from monai_ssl.losses.pyramid import RectifiedPyramidLoss, rectified_pyramid
 from monai_ssl.losses.reconstruction import MaskedReconstructionLoss, masked_reconstruction
+from monai_ssl.losses.registration import DisplacementBendingLoss, displacement_bending
 from monai_ssl.losses.triplet import FeatureTripletLoss, feature_triplet
 from monai_ssl.losses.vicreg import VICRegLoss, vicreg_covariance, vicreg_invariance, vicreg_terms, vicreg_variance
 
 __all__ = [
     "BlendedConsistencyLoss",
+    "DisplacementBendingLoss",
     "FeatureTripletLoss",
     "InfoNCELoss",
     "MaskedDiceCELoss",
@@ -24,6 +26,7 @@ __all__ = [
     "blended_consistency",
     "blended_target",
     "confidence_mask",
+    "displacement_bending",
     "entropy_mask",
     "feature_triplet",
     "info_nce",

@@ -9,6 +9,7 @@ from monai_ssl.objectives.dual_teacher import DualTeacher
 from monai_ssl.objectives.entropy_minimisation import EntropyMinimisation
 from monai_ssl.objectives.fixmatch import FixMatch
 from monai_ssl.objectives.interpolation_consistency import InterpolationConsistency
+from monai_ssl.objectives.learned_transforms import LearnedTransforms
 from monai_ssl.objectives.mean_teacher import MeanTeacher
 from monai_ssl.objectives.momentum_contrast import MomentumContrast
 from monai_ssl.objectives.multitask import Multitask
@@ -31,6 +32,7 @@ __all__ = [
     "EntropyMinimisation",
     "FixMatch",
     "InterpolationConsistency",
+    "LearnedTransforms",
     "MeanTeacher",
     "MomentumContrast",
     "Multitask",

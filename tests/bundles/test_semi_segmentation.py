@@ -38,6 +38,7 @@ TERMS = {
     **{method: {"supervised", "pseudo"} for method in PSEUDO},
     **{method: {"supervised", "supervised_b", "pseudo", "pseudo_b"} for method in ("cross_pseudo", "cross_teaching")},
     "entropy_minimisation": {"supervised", "entropy"},
+    "learned_transforms": {"supervised", "registration", "synthetic", "atlas"},
 }
 
 
