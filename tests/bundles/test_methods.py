@@ -21,7 +21,7 @@ METHOD_KEYS = {
         *("heads", "tasks", "term_weights", "objective"),
     ],
 }
-DEFAULT = {BUNDLE: "mean_teacher", PRETRAINING: "three_tasks"}
+DEFAULT = {BUNDLE: "mean_teacher", PRETRAINING: "volume_fusion"}
 ALL = [(BUNDLE, method) for method in METHODS] + [(PRETRAINING, method) for method in PRETEXTS]
 every_method = pytest.mark.parametrize(("bundle", "method"), ALL, ids=[method for _, method in ALL])
 
