@@ -31,6 +31,7 @@ from monai_ssl.metrics.pseudo_labels import (
 from monai_ssl.networks.fit import evaluation
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["PseudoLabelAudit"]
 
@@ -208,7 +209,9 @@ class PseudoLabelAudit:
                 raise UserError(f"{_file_name(batch)}: {error}") from error
             if learner is not labeler:
                 other = self.inferer(image, learner)
-                counts["agreement"] = agreement_counts(other.argmax(1), probabilities.argmax(1), classes)
+                counts["agreement"] = agreement_counts(
+                    predicted_classes(other), predicted_classes(probabilities), classes
+                )
             total = {name: total[name] + table if total else table for name, table in counts.items()}
         if not total:
             raise UserError("pseudo-labels are compared with labelled validation cases, and there is none: add some.")

@@ -28,6 +28,7 @@ from monai_ssl.networks.fit import evaluation
 from monai_ssl.objectives.pseudo_label import IGNORE
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["PseudoLabelRounds", "round_starts"]
 
@@ -199,7 +200,7 @@ class PseudoLabelRounds:
             )
         p = MetaTensor(torch.softmax(logits[0].float(), 0).cpu())  # the inverse needs room, GPUs have less
         p = self._invert({"image": image, "pred": p})["pred"].as_subclass(Tensor)
-        predicted, kept = p.argmax(0), confidence_mask(p[None], objective.label_threshold)[0, 0]
+        predicted, kept = predicted_classes(p, dim=0), confidence_mask(p[None], objective.label_threshold)[0, 0]
         counts = [torch.bincount(part.flatten(), minlength=classes) for part in (predicted, predicted[kept])]
         return torch.where(kept, predicted, IGNORE).to(torch.uint8), torch.stack(counts, 1)
 

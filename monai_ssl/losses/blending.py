@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
+from monai_ssl.utils.predictions import predicted_classes
+
 __all__ = ["BlendedConsistencyLoss", "blended_consistency", "blended_target", "tempered_frequencies"]
 
 
@@ -85,7 +87,7 @@ def blended_target(
     if N.shape != first.shape[1:2]:
         raise ValueError(f"`frequencies` must be ({first.shape[1]},), one a class, got {tuple(N.shape)}.")
     z, other = first.detach().float(), second.detach().float()
-    classes, others = z.argmax(1, keepdim=True), other.argmax(1, keepdim=True)
+    classes, others = predicted_classes(z, keepdim=True), predicted_classes(other, keepdim=True)
     k = (gain * (N[classes] - N[others]) + 0.5).clamp(0.0, 1.0)
     if not include_background:
         k = torch.where((classes == 0) | (others == 0), 0.5, k)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from monai_ssl.losses.blending import blended_consistency, tempered_frequencies
 from monai_ssl.objectives.base import Batch, Objective
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["AdaptiveBlendedConsistency"]
 
@@ -119,10 +120,10 @@ class AdaptiveBlendedConsistency(Objective):
         return tempered_frequencies(counts, self.power)
 
     def _note(self, logits: Tensor, label: Tensor, first: Tensor, second: Tensor) -> None:
-        classes, background = first.argmax(dim=1), label == 0
-        found = background & (logits.argmax(dim=1, keepdim=True) == 0)
+        classes, background = predicted_classes(first), label == 0
+        found = background & (predicted_classes(logits, keepdim=True) == 0)
         self.figures = {
-            "agreement": (classes == second.argmax(dim=1)).float().mean(),
+            "agreement": (classes == predicted_classes(second)).float().mean(),
             "pseudo_foreground": (classes > 0).float().mean(),
             "background_recall": found.sum() / background.sum().clamp_min(1),
         }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from monai_ssl.losses.pseudo_label import masked_cross_entropy, masked_dice
 from monai_ssl.objectives.base import Batch, Objective
 from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["CrossPseudo"]
 
@@ -100,7 +101,7 @@ class CrossPseudo(Objective):
         self.figures = {}
         if "unlabeled" not in batch:
             return terms
-        label_a, label_b = (logits[count:].detach().argmax(dim=1, keepdim=True) for logits in (a, b))
+        label_a, label_b = (predicted_classes(logits[count:].detach(), keepdim=True) for logits in (a, b))
         self.figures = _figures(label_a, label_b)
         return terms | {"pseudo": self._compare(a[count:], label_b), "pseudo_b": self._compare(b[count:], label_a)}
 

@@ -14,6 +14,7 @@ from monai_ssl.networks.fit import evaluation
 from monai_ssl.networks.teacher import make_teacher, update_average
 from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
+from monai_ssl.utils.predictions import predicted_classes
 from monai_ssl.utils.schedules import ema_decay
 from monai_ssl.utils.seeding import derive_seed
 
@@ -137,7 +138,7 @@ class DualTeacher(TeacherObjective):
         confidence, pseudo = (trust[:, :1] * first + trust[:, 1:] * second).max(dim=1, keepdim=True)
         with evaluation(self.network):
             surety, own = torch.softmax(self.network(weak).float(), dim=1).max(dim=1, keepdim=True)
-        conflict = first.argmax(dim=1, keepdim=True) != second.argmax(dim=1, keepdim=True)
+        conflict = predicted_classes(first, keepdim=True) != predicted_classes(second, keepdim=True)
         overruled = conflict & (own != pseudo) & (surety > confidence)
         pseudo, confidence = torch.where(overruled, own, pseudo), torch.where(overruled, surety, confidence)
         kept, foreground = confidence > self.threshold, pseudo > 0

@@ -13,6 +13,7 @@ from monai_ssl.networks.fit import evaluation
 from monai_ssl.networks.teacher import make_teacher
 from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["FixMatch"]
 
@@ -112,7 +113,7 @@ class FixMatch(TeacherObjective):
     def _labels(self, weak: Tensor) -> tuple[Tensor, Tensor]:
         with evaluation(self.labeler):
             p = torch.softmax(self.labeler(weak).float(), dim=1)
-        pseudo, kept = p.argmax(dim=1, keepdim=True), confidence_mask(p, self.threshold)
+        pseudo, kept = predicted_classes(p, keepdim=True), confidence_mask(p, self.threshold)
         foreground = pseudo > 0
         share = (kept & foreground).sum() / foreground.sum().clamp_min(1)
         self.figures = {

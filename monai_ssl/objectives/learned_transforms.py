@@ -18,6 +18,7 @@ from monai_ssl.networks.teacher import make_teacher
 from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.blur import gaussian_blur
 from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["LearnedTransforms"]
 
@@ -195,7 +196,7 @@ class LearnedTransforms(TeacherObjective):
             recolored = x + gaussian_blur(self.warp(v.float(), here) - x, sigmas)
             classes = F.one_hot(y.squeeze(1).long()).movedim(-1, 1).to(x)
             image, parts = self.warp(torch.cat([recolored, classes], 1), there).tensor_split([x.shape[1]], 1)
-        return image, parts.argmax(1, keepdim=True)
+        return image, predicted_classes(parts, keepdim=True)
 
 
 def _pairs(x: Tensor, y: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

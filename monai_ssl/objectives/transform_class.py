@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from monai_ssl.objectives.base import Task
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["TransformClass"]
 
@@ -52,7 +53,7 @@ class TransformClass(Task):
         """The term."""
         logits, target = outputs[self.heads[0]].float(), self.entry(entries, self.target)
         classes = target[:, 0] if target.ndim == logits.ndim else target  # of voxels: without the axis for the channel
-        accuracy = (logits.detach().argmax(1) == classes).float().mean()
+        accuracy = (predicted_classes(logits.detach()) == classes).float().mean()
         self.figures = {f"{self.name}_accuracy": accuracy, f"{self.name}_chance": _chance(classes, logits.shape[1])}
         return {self.name: self.loss(logits, target)}
 

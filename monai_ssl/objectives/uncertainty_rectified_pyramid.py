@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from monai_ssl.losses.pyramid import rectified_pyramid
 from monai_ssl.networks.pyramid_network import PyramidNetwork
 from monai_ssl.objectives.base import Batch, Objective
+from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["UncertaintyRectifiedPyramid"]
 
@@ -84,6 +85,6 @@ class UncertaintyRectifiedPyramid(Objective):
 
 
 def _figures(scales: Sequence[Tensor]) -> dict[str, Tensor]:
-    finest, *coarser = (logits.detach().argmax(dim=1) for logits in scales)
+    finest, *coarser = (predicted_classes(logits.detach()) for logits in scales)
     same = torch.stack([finest == classes for classes in coarser]).all(dim=0)
     return {"scale_agreement": same.float().mean(), "pseudo_foreground": (finest > 0).float().mean()}
