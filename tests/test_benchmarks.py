@@ -119,6 +119,7 @@ def test_semi_step_measures_a_method_beside_its_passes(tmp_path: Path) -> None:
         ("bidirectional_copy_paste", 2, 2),
         ("dual_teacher", 4, 2 + 2 * 2),
         ("strong_view_teacher", 2 + 2 * 2, 2),
+        ("learned_transforms", 2 + 2 * 2 + 4, 0),
     ],
 )
 def test_passes_that_are_counted_are_those_of_the_papers(
