@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from monai_ssl.networks.encoder import encode, encode_and_decode, encoder_keys, encoder_taps
+from monai_ssl.networks.fit import try_patch
 from monai_ssl.networks.heads import NetworkOutput
+from monai_ssl.utils.errors import UserError
 
 __all__ = ["PretextNetwork"]
 
@@ -54,9 +57,32 @@ class PretextNetwork(nn.Module):
 
         The rest is as random as at the start, and no weight that a downstream run should take over.
         """
-        if any(isinstance(head, NetworkOutput) for head in self.heads.values()):
-            return tuple(self.network.state_dict())
-        return encoder_keys(self.network)
+        return tuple(self.network.state_dict()) if self._decoding_heads() else encoder_keys(self.network)
+
+    def check_patch_size(self, patch_size: Sequence[int], in_channels: int) -> None:
+        """Send one empty patch through what is pretrained: the encoder, and the decoder where a head reads its output.
+
+        Args:
+            patch_size: voxels along each axis.
+            in_channels: channels of the image.
+
+        Raises:
+            UserError: when the patch does not go through, or comes out in another size.
+        """
+        names = self._decoding_heads()
+        if not names:
+            try_patch(self, lambda patch: encode(self.network, patch), in_channels, patch_size)
+            return
+        answers = try_patch(self, lambda patch: self(patch, names), in_channels, patch_size)
+        wrong = [tuple(answer.shape[2:]) for answer in answers.values() if answer.shape[2:] != torch.Size(patch_size)]
+        if wrong:
+            raise UserError(
+                f"patch_size {list(patch_size)} comes out of this network as {list(wrong[0])}. Most networks want "
+                "multiples of 8, 16 or 32 voxels along every axis."
+            )
+
+    def _decoding_heads(self) -> list[str]:
+        return [name for name, head in self.heads.items() if isinstance(head, NetworkOutput)]
 
     def forward(self, images: Tensor, heads: Sequence[str] | None = None) -> dict[str, Tensor]:
         """What the heads make of the images.
@@ -75,7 +101,7 @@ class PretextNetwork(nn.Module):
         unknown = [name for name in names if name not in self.heads]
         if unknown:
             raise ValueError(f"there is no head {unknown[0]!r}; there are {', '.join(self.heads)}.")
-        decoded = {name for name in names if isinstance(self.heads[name], NetworkOutput)}
+        decoded = set(self._decoding_heads()) & set(names)
         if decoded:
             answer, features = encode_and_decode(self.network, images)
             output = _finest(answer, images)

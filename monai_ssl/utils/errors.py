@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 import threading
 from types import TracebackType
@@ -11,6 +12,9 @@ from types import TracebackType
 __all__ = ["UserError", "find_user_error", "show_user_errors_as_one_line"]
 
 logger = logging.getLogger(__name__)
+
+# how MONAI begins its message where a component of a config cannot be made
+_NOT_MADE = re.compile(r"Failed to instantiate component '([^']+)'")
 
 
 class UserError(Exception):
@@ -24,9 +28,11 @@ class UserError(Exception):
 def find_user_error(error: BaseException | None) -> UserError | None:
     """The ``UserError`` that caused ``error``, however deep MONAI, ignite or torch wrapped it; else ``None``.
 
-    A full disk counts as one, whichever file was being written.
+    A full disk counts as one, whichever file was being written, and so does an argument that a component of a bundle's
+    config refuses with a ``ValueError`` or ``TypeError``.
     """
     seen: set[int] = set()
+    component = ""
     while error is not None and id(error) not in seen:
         if isinstance(error, UserError):
             return UserError(_without_worker_traceback(str(error)))
@@ -35,6 +41,11 @@ def find_user_error(error: BaseException | None) -> UserError | None:
                 f"{error.filename or 'a file of the run'}: no space left on the disk; the last checkpoint is intact. "
                 "Free space and go on with --resume true."
             )
+        if isinstance(error, RuntimeError) and (found := _NOT_MADE.match(str(error))):
+            component = found[1]
+        elif component and isinstance(error, (ValueError, TypeError)):
+            refused = " ".join(str(error).split()).rstrip(".")
+            return UserError(f"{component}: {refused}. Check its settings; --debug true shows where they are used.")
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None

@@ -137,6 +137,14 @@ def test_thick_slices(method, tmp_path):
     assert all(math.isfinite(float(row["loss"])) for row in steps(tmp_path / "run"))
 
 
+def test_a_patch_that_does_not_go_through_is_refused_before_anything_is_written(tmp_path):
+    settings = {"dataset_dir": write_scans(tmp_path / "data", smooth(2)), "output_dir": str(tmp_path / "run")}
+    with pytest.raises(RuntimeError) as error:
+        pretrain("volume_fusion", patch_size=[15, 16, 16], **settings)
+    assert "patch_size [15, 16, 16] comes out of this network as [16, 16, 16]" in str(find_user_error(error.value))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("method", PRETEXTS)
 def test_a_single_scan(method, tmp_path):
     settings = {"dataset_dir": write_scans(tmp_path / "data", smooth(1)), "output_dir": str(tmp_path / "run")}

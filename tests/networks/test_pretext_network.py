@@ -159,6 +159,19 @@ def test_mixed_precision() -> None:
         assert torch.allclose(output.float(), full[name], atol=0.2)
 
 
+def test_a_patch_must_go_through_what_is_pretrained() -> None:
+    network = PretextNetwork(unet(), {"restored": NetworkOutput(1)})
+    network.check_patch_size((16, 16, 16), 1)
+    with pytest.raises(UserError, match=r"patch_size \[15, 16, 16\] comes out of this network as \[16, 16, 16\]"):
+        network.check_patch_size((15, 16, 16), 1)
+    with pytest.raises(UserError, match=r"patch_size \[18, 16, 16\] does not go through"):
+        PretextNetwork(dyn_unet(), {"restored": NetworkOutput(1)}).check_patch_size((18, 16, 16), 1)
+    with pytest.raises(UserError, match=r"patch_size \[16, 16, 16\] does not go through.*in_channels"):
+        network.check_patch_size((16, 16, 16), 2)
+    # an encoder alone takes it, and nothing else is pretrained
+    PretextNetwork(unet(), {"class": ClassificationHead([(8, 4, 4, 4)], 3)}).check_patch_size((15, 16, 16), 1)
+
+
 def test_views_and_tiles_go_through_as_a_longer_batch() -> None:
     network = BasicUNet(2, 1, 1, (4, 4, 4, 4, 4, 4))
     head = ClassificationHead(feature_shapes(network, 1, (32, 32)), 8, tiles=3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 import threading
@@ -65,6 +66,24 @@ def test_one_out_of_a_loader_is_exactly_one_line(workers: int, inner: str) -> No
     done = run(LOADER.replace("WORKERS", str(workers)).replace("INNER", inner).replace("SAID", said))
     assert done.stderr == f"Error: case_7.nii.gz: cannot be read ({said}). Leave it out.\n"
     assert done.returncode == 1
+
+
+REFUSED = """
+from monai.bundle import ConfigParser
+ConfigParser({"optimizer": {"_target_": "torch.optim.SGD", "params": "$[torch.zeros(1)]", "lr": LR}}
+             | {"imports": ["$import torch"]}).get_parsed_content("optimizer")
+"""
+
+
+def test_a_component_that_refuses_its_arguments_is_named_in_one_line() -> None:
+    done = run(REFUSED.replace("LR", "-1.0"))
+    assert done.stderr.splitlines() == [
+        "Error: torch.optim.SGD: Invalid learning rate: -1.0. Check its settings; "
+        "--debug true shows where they are used."
+    ]
+    assert re.match("Error: torch.optim.SGD: .*'<' not supported.*str", run(REFUSED.replace("LR", "'abc'")).stderr)
+    # what goes wrong in there for another reason is no mistake of the user's
+    assert run(REFUSED.replace('"lr": LR', '"nesterov": "$1 / 0"')).stderr.startswith("Traceback")
 
 
 def test_any_other_error_keeps_its_traceback() -> None:
