@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
 
 __all__ = ["as_bool", "epochs", "fingerprint", "inside_monai_label", "overrides", "plain_values", "prepare"]
@@ -55,7 +56,7 @@ def prepare(
     """First line of every bundle's ``initialize``.
 
     Refuses settings that the config files do not have, prints our errors as one line, and, where weights are given,
-    takes the values of the ``preprocessing.json`` beside them into the config.
+    takes the values of the ``preprocessing.json`` beside them into the config. On a CPU freed memory is kept.
 
     Args:
         debug: true keeps tracebacks.
@@ -78,6 +79,8 @@ def prepare(
             _check_choice(name, list(allowed))
     except UserError as error:
         raise SystemExit(f"Error: {error}") from None
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
 
 
 def inside_monai_label() -> bool:
