@@ -16,9 +16,7 @@ plus the weights; on a GPU torch's allocated peak. Then its rounds of steps alte
 that a slow moment hits both. On a CPU with one thread a step's seconds are the process's own, so that other processes
 hardly count. The row of the supervised method is measured against itself: it shows the noise.
 
-glibc hands blocks above 32 MiB back at once and takes fresh pages for the next ones. A feature map of four patches can
-be such a block where one of two is not, so a semi-supervised step pays what a supervised one does not. To leave that
-out, set ``MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647`` before the command.
+As in a run of the bundle, a CPU's C library keeps freed memory (:func:`monai_ssl.utils.allocator.keep_freed_memory`).
 """
 
 from __future__ import annotations
@@ -48,6 +46,7 @@ from torch import Tensor, nn
 
 from monai_ssl.engines import SSLTrainer
 from monai_ssl.objectives.base import Objective
+from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.bundle_files import bundle_path
 from monai_ssl.utils.seeding import seed_torch
 
@@ -236,6 +235,8 @@ def measure(method: str, settings: Settings) -> dict[str, Any]:
     """One row, in a process of its own."""
     warnings.simplefilter("ignore")  # MONAI warns of every file that it reads, and of mixed precision on a CPU
     torch.set_num_threads(settings.threads)
+    if settings.device == "cpu":
+        keep_freed_memory()
     torch.empty(2**25 - 2**20, dtype=torch.uint8)  # freed at once: the allocator is as after a scan has been loaded
     trainer, now = build(method, settings), clock(settings)
     memory = step_memory(trainer, settings)
