@@ -22,7 +22,16 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
 
-__all__ = ["as_bool", "epochs", "fingerprint", "inside_monai_label", "overrides", "plain_values", "prepare"]
+__all__ = [
+    "as_bool",
+    "autocast_arguments",
+    "epochs",
+    "fingerprint",
+    "inside_monai_label",
+    "overrides",
+    "plain_values",
+    "prepare",
+]
 
 # what may differ between a run and its resumption
 _NOT_IN_FINGERPRINT = {
@@ -48,6 +57,27 @@ def as_bool(value: Any) -> bool:
     if text in ("false", "0", "no", "off", "none", ""):
         return False
     raise UserError(f"a switch must be true or false, got {value!r}.")
+
+
+def autocast_arguments(amp: Any) -> dict[str, Any] | None:
+    """Arguments of ``torch.autocast`` for a setting of mixed precision.
+
+    Args:
+        amp: a switch, where true takes the device's own (float16 on a GPU, bfloat16 on a CPU), or ``float16`` or
+            ``bfloat16``.
+
+    Returns:
+        None where it is off.
+
+    Raises:
+        UserError: when it is none of these.
+    """
+    if str(amp).strip() in (choices := ("float16", "bfloat16")):
+        return {"dtype": getattr(torch, str(amp).strip())}
+    try:
+        return {} if as_bool(amp) else None
+    except UserError:
+        raise UserError(f"amp must be true, false, {' or '.join(choices)}, got {amp!r}.") from None
 
 
 def prepare(

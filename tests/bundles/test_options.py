@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 from monai.transforms import RandCropByPosNegLabeld
 
@@ -85,6 +86,17 @@ def test_weak_augmentation_only_crops_and_flips(mri, tmp_path):
         inspect(look, dataset_dir=str(mri), augmentation=strength)
         known = np.concatenate(volumes)
         assert all(np.isin(patch, known).all() for patch in patches) == alike
+
+
+def test_channels_last_changes_the_memory_and_not_the_method(mri, tmp_path):
+    """The first step is the same to rounding."""
+    for name in ("false", "true"):
+        train("fixmatch", dataset_dir=str(mri), output_dir=str(tmp_path / name), channels_last=name)
+    kernels = [value for value in load(tmp_path / "true/model.pt").values() if value.ndim == 5]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last_3d) for kernel in kernels)
+    assert not all(kernel.is_contiguous() for kernel in kernels)
+    first, other = (float(steps(tmp_path / name)[0]["loss"]) for name in ("false", "true"))
+    assert first == pytest.approx(other, rel=1e-4)
 
 
 def inspect(look, **settings):

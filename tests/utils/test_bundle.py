@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from monai.bundle import create_workflow
 
@@ -76,6 +77,19 @@ def test_false(value: Any) -> None:
 def test_a_switch_is_nothing_else(value: Any) -> None:
     with pytest.raises(UserError, match=r"a switch must be true or false, got "):
         as_bool(value)
+
+
+@pytest.mark.parametrize("value", [False, "false", None])
+def test_no_mixed_precision(value: Any) -> None:
+    assert bundle.autocast_arguments(value) is None
+
+
+def test_mixed_precision_is_the_devices_own_or_named() -> None:
+    assert bundle.autocast_arguments("true") == {}
+    assert bundle.autocast_arguments("bfloat16") == {"dtype": torch.bfloat16}
+    assert bundle.autocast_arguments(" float16 ") == {"dtype": torch.float16}
+    with pytest.raises(UserError, match="amp must be true, false, float16 or bfloat16, got 'half'"):
+        bundle.autocast_arguments("half")
 
 
 def test_epochs_make_up_the_steps() -> None:
