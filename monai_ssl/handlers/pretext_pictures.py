@@ -6,7 +6,6 @@ import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_ssl.networks.fit import evaluation
+from monai_ssl.networks.fit import undisturbed
 from monai_ssl.objectives.reconstruction import Reconstruction
 from monai_ssl.utils.files import atomic_write
 from monai_ssl.utils.seeding import seed_torch
@@ -78,10 +77,7 @@ class PretextPictures:
         if idist.get_rank() > 0 or (step % self.interval and step != engine.total_steps):
             return
         device = engine.state.device
-        with ExitStack() as undisturbed:
-            undisturbed.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-            undisturbed.enter_context(torch.no_grad())
-            undisturbed.enter_context(evaluation(engine.objective))
+        with undisturbed(engine.objective, device):
             if self._batch is None:
                 self._batch = _first_batch(engine)
             seed_torch(self.seed, "pretext pictures")

@@ -9,7 +9,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -28,7 +27,7 @@ from monai_ssl.metrics.pseudo_labels import (
     kept_share,
     precision_and_recall,
 )
-from monai_ssl.networks.fit import evaluation
+from monai_ssl.networks.fit import undisturbed
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
 from monai_ssl.utils.predictions import predicted_classes
@@ -166,10 +165,7 @@ class PseudoLabelAudit:
         if idist.get_rank() > 0 or (step % self.interval and step != engine.total_steps):
             return
         device = engine.state.device
-        with ExitStack() as undisturbed:
-            undisturbed.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-            undisturbed.enter_context(torch.no_grad())
-            undisturbed.enter_context(evaluation(engine.objective))
+        with undisturbed(engine.objective, device):
             counts = self._count(engine.objective, device)
         figures = self._figures(counts)
         engine.state.metrics.update(figures)

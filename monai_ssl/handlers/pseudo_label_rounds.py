@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from monai_ssl.data.probe_cases import common_folder
 from monai_ssl.losses.confidence import confidence_mask
-from monai_ssl.networks.fit import evaluation
+from monai_ssl.networks.fit import undisturbed
 from monai_ssl.objectives.pseudo_label import IGNORE
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
@@ -160,10 +159,7 @@ class PseudoLabelRounds:
         if step not in self.starts:
             return
         number, device = self.starts.index(step) + 1, engine.state.device
-        with ExitStack() as undisturbed:
-            undisturbed.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-            undisturbed.enter_context(torch.no_grad())
-            undisturbed.enter_context(evaluation(engine.objective))
+        with undisturbed(engine.objective, device):
             self._label(engine.objective, number, device)
             self._use(number)
         # an epoch begins here, so nothing is lost of ignite's count of its steps

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["check_patch_size", "evaluation", "try_patch"]
+__all__ = ["check_patch_size", "evaluation", "try_patch", "undisturbed"]
 
 Answer = TypeVar("Answer")
 
@@ -51,7 +51,7 @@ def try_patch(
     """
     given = next(network.parameters())
     patch = torch.zeros(1, in_channels, *patch_size, device=given.device, dtype=given.dtype)
-    with torch.random.fork_rng([given.device] if given.is_cuda else []), torch.no_grad(), evaluation(network):
+    with undisturbed(network, given.device):
         try:
             return run(patch)
         except UserError:
@@ -62,6 +62,19 @@ def try_patch(
                 f"patch_size {list(patch_size)} does not go through this network ({reason}). Most networks want "
                 "multiples of 8, 16 or 32 voxels along every axis, and in_channels as in the data."
             ) from error
+
+
+@contextmanager
+def undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within the block a look at a network leaves no trace: evaluation mode, no gradient, the random state put back.
+
+    Args:
+        network: what is looked at.
+        device: where it is; of a GPU the random state is put back, too.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), torch.no_grad(), evaluation(network):
+        yield
 
 
 @contextmanager

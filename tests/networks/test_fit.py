@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 
-from monai_ssl.networks.fit import check_patch_size, try_patch
+from monai_ssl.networks.fit import check_patch_size, try_patch, undisturbed
 from monai_ssl.utils.errors import UserError
 
 
@@ -45,6 +45,24 @@ def test_several_outputs_are_refused() -> None:
 
     with pytest.raises(UserError, match="got list"):
         check_patch_size(Several(1, 3, 1), [8, 8, 8], in_channels=1, out_channels=3)
+
+
+def test_a_look_leaves_no_trace_even_when_it_fails() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 2, 1), nn.Dropout(0.5)).train()
+    before = torch.random.get_rng_state()
+
+    def fail() -> None:
+        with undisturbed(network, torch.device("cpu")):
+            torch.rand(3)
+            assert not any(module.training for module in network.modules())
+            assert not network(torch.ones(1, 1, 2, 2, 2)).requires_grad
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(module.training for module in network.modules())
+    assert network(torch.ones(1, 1, 2, 2, 2)).requires_grad
 
 
 def test_every_module_keeps_its_own_mode_and_the_random_state_stays() -> None:
