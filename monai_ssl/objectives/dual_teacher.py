@@ -13,7 +13,7 @@ from monai_ssl.losses.pseudo_label import MaskedDiceCELoss
 from monai_ssl.networks.fit import evaluation
 from monai_ssl.networks.teacher import make_teacher, update_average
 from monai_ssl.objectives.base import Batch, TeacherObjective
-from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
+from monai_ssl.transforms.mixing import checked_volume, cuboid_mask, cut_mix, draw_partners
 from monai_ssl.utils.predictions import predicted_classes
 from monai_ssl.utils.schedules import ema_decay
 from monai_ssl.utils.seeding import derive_seed
@@ -95,12 +95,10 @@ class DualTeacher(TeacherObjective):
         super().__init__(network, decay, threshold, weights)
         if longest_turn < 1:
             raise ValueError(f"`longest_turn` must be at least 1 step, got {longest_turn}.")
-        if len(mix_volume) != 2 or not 0.0 <= mix_volume[0] <= mix_volume[1] <= 1.0:
-            raise ValueError(f"`mix_volume` must be two numbers in [0, 1], the least first, got {mix_volume}.")
         self.loss = loss
         self.pseudo_loss = MaskedDiceCELoss() if pseudo_loss is None else pseudo_loss
         self.longest_turn = longest_turn
-        self.mix_volume = (mix_volume[0], mix_volume[1])
+        self.mix_volume = checked_volume(mix_volume, "mix_volume")
         self.seed = seed
         self.strong = strong
         self.teachers = nn.ModuleList([make_teacher(network), make_teacher(network)])

@@ -12,7 +12,7 @@ from monai_ssl.losses.pseudo_label import MaskedDiceCELoss
 from monai_ssl.networks.fit import evaluation
 from monai_ssl.networks.teacher import make_teacher
 from monai_ssl.objectives.base import Batch, TeacherObjective
-from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
+from monai_ssl.transforms.mixing import checked_volume, cuboid_mask, cut_mix, draw_partners
 from monai_ssl.utils.predictions import predicted_classes
 
 __all__ = ["FixMatch"]
@@ -83,12 +83,10 @@ class FixMatch(TeacherObjective):
         super().__init__(network, 0.0 if decay is None else decay, threshold, weights)
         if not 0.0 <= mix_prob <= 1.0:
             raise ValueError(f"`mix_prob` must be in [0, 1], got {mix_prob}.")
-        if len(mix_volume) != 2 or not 0.0 <= mix_volume[0] <= mix_volume[1] <= 1.0:
-            raise ValueError(f"`mix_volume` must be two numbers in [0, 1], the least first, got {mix_volume}.")
         self.loss = loss
         self.pseudo_loss = MaskedDiceCELoss() if pseudo_loss is None else pseudo_loss
         self.mix_prob = mix_prob
-        self.mix_volume = (mix_volume[0], mix_volume[1])
+        self.mix_volume = checked_volume(mix_volume, "mix_volume")
         self.strong = strong
         self.teacher = None if decay is None else make_teacher(network)
 

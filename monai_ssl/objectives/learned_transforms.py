@@ -82,8 +82,8 @@ class LearnedTransforms(TeacherObjective):
 
     Raises:
         ValueError: when an argument is out of range.
-        UserError: in a step, when labelled and unlabelled patches differ in shape, or the registration does not answer
-            with displacements.
+        UserError: in a step, when labelled and unlabelled patches differ in shape, or the registration refuses their
+            size or does not answer with displacements.
 
     Reference:
         A. Zhao et al.: Data augmentation using learned transformations for one-shot medical image segmentation,
@@ -170,7 +170,7 @@ class LearnedTransforms(TeacherObjective):
         # half precision has no digits for coordinates: after voxel 64 comes 64.5 in bfloat16
         with torch.autocast(moving.device.type, enabled=False):
             moving, fixed = self._shrunk(moving), self._shrunk(fixed)
-            displacement = _displacement(self.registration(moving, fixed), moving)
+            displacement = self._displacement(moving, fixed)
             correlation = LocalNormalizedCrossCorrelationLoss(len(size), self.window, reduction="none")
             similarity = -correlation(self.warp(moving, displacement), fixed).mean(1, keepdim=True)
             term = 1.0 - similarity.mean() + self.smoothness * displacement_bending(displacement)
@@ -180,6 +180,25 @@ class LearnedTransforms(TeacherObjective):
                 displacement = F.interpolate(self.shrink * displacement, size, mode=linear, align_corners=False)
                 similarity = F.interpolate(similarity, size)
         return term, displacement, similarity
+
+    def _displacement(self, moving: Tensor, fixed: Tensor) -> Tensor:
+        """The second of what the registration answers."""
+        try:
+            answer = self.registration(moving, fixed)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            size, reason = list(moving.shape[2:]), " ".join(str(error).split())
+            raise UserError(
+                f"`registration` refuses patches of {size} voxels, {self.shrink} of the image's to one ({reason}). "
+                "Give patch_size in multiples of what it needs, or its backbone fewer channels: each scale halves."
+            ) from error
+        shape = (len(moving), moving.dim() - 2, *moving.shape[2:])
+        found = answer[1] if isinstance(answer, tuple) and len(answer) == 2 else None
+        if found is None or found.shape != shape:
+            got = type(answer).__name__ if found is None else tuple(found.shape)
+            raise UserError(f"`registration` must answer with moved images and displacements {shape}, got {got}.")
+        return found
 
     def _shrunk(self, images: Tensor) -> Tensor:
         size = images.shape[2:]
@@ -209,13 +228,3 @@ def _pairs(x: Tensor, y: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
     number = torch.arange(max(len(x), len(u)), device=x.device)
     mine = number % len(x)
     return x[mine], y[mine], u[number % len(u)], u[(number + 1) % len(u)]
-
-
-def _displacement(answer: object, moving: Tensor) -> Tensor:
-    """The second of what a registration answers."""
-    shape = (len(moving), moving.dim() - 2, *moving.shape[2:])
-    found = answer[1] if isinstance(answer, tuple) and len(answer) == 2 else None
-    if found is None or found.shape != shape:
-        got = type(answer).__name__ if found is None else tuple(found.shape)
-        raise UserError(f"`registration` must answer with moved images and displacements {shape}, got {got}.")
-    return found

@@ -17,7 +17,7 @@ from monai_ssl.losses.pseudo_label import MaskedDiceCELoss
 from monai_ssl.networks.encoder import encoder_taps
 from monai_ssl.networks.teacher import make_teacher
 from monai_ssl.objectives.base import Batch, TeacherObjective
-from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners
+from monai_ssl.transforms.mixing import checked_volume, cuboid_mask, cut_mix, draw_partners
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["StrongViewTeacher"]
@@ -95,8 +95,6 @@ class StrongViewTeacher(TeacherObjective):
         self.strong = (strong,) if isinstance(strong, str) else tuple(strong)
         if len(self.strong) not in (1, 2):
             raise ValueError(f"`strong` must name one or two entries, got {strong}.")
-        if len(mix_volume) != 2 or not 0.0 <= mix_volume[0] <= mix_volume[1] <= 1.0:
-            raise ValueError(f"`mix_volume` must be two numbers in [0, 1], the least first, got {mix_volume}.")
         if not 0.0 <= dropout <= 1.0:
             raise ValueError(f"`dropout` must be in [0, 1], got {dropout}.")
         if levels < 1:
@@ -106,7 +104,7 @@ class StrongViewTeacher(TeacherObjective):
             _check_droppable(network)
         self.loss = loss
         self.pseudo_loss = MaskedDiceCELoss() if pseudo_loss is None else pseudo_loss
-        self.mix_volume = (mix_volume[0], mix_volume[1])
+        self.mix_volume = checked_volume(mix_volume, "mix_volume")
         self.levels = levels
         self.teacher = make_teacher(network)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["cuboid_mask", "cut_mix", "draw_partners", "draw_weights", "mix_up"]
+__all__ = ["checked_volume", "cuboid_mask", "cut_mix", "draw_partners", "draw_weights", "mix_up"]
 
 Device = torch.device | str | None
 
@@ -111,9 +111,8 @@ def cuboid_mask(
     if (sides is None) == (volume is None):
         raise ValueError(f"exactly one of `sides` and `volume` must be given, got {sides} and {volume}.")
     if volume is not None:
-        if len(volume) != 2 or not 0.0 <= volume[0] <= volume[1] <= 1.0:
-            raise ValueError(f"`volume` must be two numbers in [0, 1], the least first, got {volume}.")
-        drawn = volume[0] + (volume[1] - volume[0]) * torch.rand(count, 1, dtype=torch.float64)
+        least, greatest = checked_volume(volume)
+        drawn = least + (greatest - least) * torch.rand(count, 1, dtype=torch.float64)
         parts = (drawn ** (1.0 / axes)).expand(count, axes)
     else:
         given = [*sides] if isinstance(sides, Sequence) else [sides] * axes
@@ -124,6 +123,21 @@ def cuboid_mask(
     extents = (parts * lengths).round().long().clamp_min(1)
     starts = (torch.rand(count, axes, dtype=torch.float64) * (lengths - extents + 1)).long()
     return _inside(starts.to(device), (starts + extents).to(device), shape)
+
+
+def checked_volume(volume: Sequence[float], name: str = "volume") -> tuple[float, float]:
+    """Least and greatest part of a volume that a cuboid takes, as they were given.
+
+    Args:
+        volume: the two numbers.
+        name: of the argument that they came by.
+
+    Raises:
+        ValueError: when they are not two numbers in [0, 1], the least first.
+    """
+    if len(volume) != 2 or not 0.0 <= volume[0] <= volume[1] <= 1.0:
+        raise ValueError(f"`{name}` must be two numbers in [0, 1], the least first, got {volume}.")
+    return volume[0], volume[1]
 
 
 def cut_mix(tensors: Sequence[Tensor], mask: Tensor, partners: Tensor | Sequence[Tensor]) -> list[Tensor]:

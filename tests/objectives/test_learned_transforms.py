@@ -341,6 +341,12 @@ def test_patches_of_two_sizes_cannot_be_registered(batch: semi.Batch) -> None:
         method()(batch)
 
 
+def test_patches_that_the_registration_cannot_halve_are_refused() -> None:
+    registration = VoxelMorph(VoxelMorphUNet(3, 2, 4, (4, 4, 4, 4), ()), integration_steps=3)
+    with pytest.raises(UserError, match=r"refuses patches of \[6, 6, 6\] voxels, 1 of the image's to one .*patch_size"):
+        method(registration=registration)(boxes())
+
+
 class Alone(nn.Module):
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
         return moving
