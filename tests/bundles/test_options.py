@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.transforms import RandCropByPosNegLabeld
+from monai.transforms import RandCropByPosNegLabeld, RandSmoothDeformd
 
 from monai_ssl.utils.errors import find_user_error
 from tests.bundles.helpers import (
@@ -86,6 +86,39 @@ def test_weak_augmentation_only_crops_and_flips(mri, tmp_path):
         inspect(look, dataset_dir=str(mri), augmentation=strength)
         known = np.concatenate(volumes)
         assert all(np.isin(patch, known).all() for patch in patches) == alike
+
+
+@pytest.mark.parametrize("settings", [{"elastic_prob": 0}, {"augmentation": "weak"}])
+def test_a_labelled_patch_need_not_be_deformed(settings, mri):
+    assert deformations(dataset_dir=str(mri), **settings) == []
+
+
+def test_a_deformation_moves_image_and_label_alike(mri):
+    (deform,) = deformations(dataset_dir=str(mri), patch_size=[24, 24, 24], elastic_prob=0.7)
+    places = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij"))
+    ball = ((places - 11.5).norm(dim=0, keepdim=True) < 8).float()
+    deform.set_random_state(0)
+    moved = [deform({"image": 100 * ball, "label": ball}) for _ in range(40)]
+    assert 5 <= sum(torch.equal(case["label"], ball) for case in moved) <= 20
+    for case in moved:
+        assert set(case["label"].unique().tolist()) == {0.0, 1.0}
+        assert ((case["image"] > 50) == (case["label"] > 0.5)).float().mean() > 0.98
+    ramps = [deform({"image": places, "label": ball})["image"] - places for _ in range(40)]
+    largest = torch.stack(ramps).abs().amax((0, 2, 3, 4))
+    assert (largest > 4).all()
+    assert (largest <= 8).all()
+
+
+def deformations(**settings):
+    """The deformations among a labelled case's transforms."""
+    found = []
+
+    def look(workflow):
+        transforms = workflow.parser.get_parsed_content("train::preprocessing").transforms
+        found.extend(step for step in transforms if isinstance(step, RandSmoothDeformd))
+
+    inspect(look, **settings)
+    return found
 
 
 def test_channels_last_changes_the_memory_and_not_the_method(mri, tmp_path):
