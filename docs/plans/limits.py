@@ -1,14 +1,14 @@
-"""What keeps a few-label network from the ceiling: python limits.py STUDY DATA METHOD BUDGET, the method as its folder is named.
+"""What keeps a few-label network from the ceiling: python limits.py STUDY DATA METHOD BUDGET, METHOD as its folder is.
 
 STUDY holds finished runs of METHOD at BUDGET and of supervised at all labels. Every seed's network and the ceiling's of
-the same seed segment the test cases, the ceiling's the labelled cases, too; predictions stay in each run's ``predicted``.
+the same seed segment the test cases, the ceiling's the labelled ones, too; predictions stay in the runs' ``predicted``.
 Printed are means over the test cases, a seed a row:
 
 - ``dice`` of the network and of the ceiling;
 - what each kind of error costs, as the Dice gained where its voxels alone were right, less the same of the ceiling:
   ``classes`` (one foreground class for another), ``rim`` (within one voxel of the foreground's true boundary), ``far``;
 - ``volume``, by class: log of the predicted over the true volume;
-- ``style``, by class: log of the drawn over the ceiling's volume on the labelled cases, how generously these were drawn;
+- ``style``, by class: log of the drawn over the ceiling's volume on the labelled cases: how generous these are;
 - ``worst``: the share of the whole gap that the quarter of the cases with the largest gap has.
 """
 
@@ -32,13 +32,14 @@ KINDS = ("classes", "rim", "far")
 
 
 def main(study: Path, data: Path, method: str, budget: str) -> None:
-    """Print the table."""
+    """Write the table to the terminal."""
     test = json.loads((study / "splits/held_out.json").read_text())["test"]
     truth = _labels(data, test)
     classes = range(1, 1 + int(max(label.max() for label in truth.values())))
     names = [f"{what} {number}" for what in ("volume", "style") for number in classes]
-    print("| seed | dice | ceiling |", " | ".join([*KINDS, *names]), "| worst |")
-    print("|" + "---|" * (4 + len(KINDS) + len(names)))
+    heads = ["seed", "dice", "ceiling", *KINDS, *names, "worst"]
+    _write(heads)
+    _write(["---"] * len(heads))
     for run in sorted((study / "runs" / budget / method).glob("seed*")):
         split = json.loads((study / "splits" / budget / f"{run.name}.json").read_text())
         ceiling = study / "runs/all/supervised" / run.name
@@ -49,7 +50,11 @@ def main(study: Path, data: Path, method: str, budget: str) -> None:
         styles = [_volume(_labels(data, split["training"]), best, number) for number in classes]
         worst = np.sort(gap)[-len(gap) // 4 :].sum() / gap.sum()
         figures = [np.mean(_dice(own, truth)), np.mean(_dice(best, truth)), *costs, *volumes, *styles, worst]
-        print("|", run.name, "|", " | ".join(f"{figure:.3f}" for figure in figures), "|")
+        _write([run.name, *(f"{figure:.3f}" for figure in figures)])
+
+
+def _write(cells: list[str]) -> None:
+    sys.stdout.write(f"| {' | '.join(cells)} |\n")
 
 
 def _labels(data: Path, cases: list[dict[str, str]]) -> Cases:

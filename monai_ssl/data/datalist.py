@@ -9,8 +9,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from monai_ssl.data.boxes import checked_boxes
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["PARTS", "check_leaks", "class_names", "find_datalist", "load_cases", "load_images", "read_datalist"]
@@ -52,7 +53,7 @@ def find_datalist(datalist: str | os.PathLike[str] | None, dataset_dir: str | os
     return path
 
 
-def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False) -> dict[str, Any]:
+def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False, boxes: bool = False) -> dict[str, Any]:
     """Read a data list and check its shape.
 
     Entries that are plain strings, as in Decathlon's ``test``, become ``{"image": string}`` (in ``test`` and
@@ -61,9 +62,12 @@ def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False) -
     Args:
         path: the JSON file.
         class_labels: whether ``label`` may be a whole number from 0, the class of the image, instead of a file.
+        boxes: whether an entry may have ``box``, a list of boxes, and ``label``, the class of each, as
+            :func:`~monai_ssl.data.boxes.checked_boxes` says. ``labels`` of the list then names the classes without a
+            background, and is the limit of the classes where it is there.
 
     Raises:
-        UserError: if the file is unreadable, is no JSON, or is no Decathlon list.
+        UserError: if the file is unreadable, is no JSON, is no Decathlon list, or its boxes are wrong.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -78,12 +82,13 @@ def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False) -
             f"{path}: this is an nnU-Net dataset.json without cases; a Decathlon list is expected, with "
             "`training`: a list of entries of `image` and `label`."
         )
+    allowed = _Labels(class_labels, boxes, [name for _, name in _label_pairs(data.get("labels"))])
     for part in PARTS:
         if part in data:
             if not isinstance(data[part], list):
                 raise UserError(f"{path}: `{part}` must be a list of entries, got {_kind(data[part])}.")
             data[part] = [
-                _checked(entry, f"{path}: entry {n} of `{part}`", part, class_labels)
+                _checked(entry, f"{path}: entry {n} of `{part}`", part, allowed)
                 for n, entry in enumerate(data[part], 1)
             ]
     if not any(part in data for part in PARTS):
@@ -98,6 +103,7 @@ def load_cases(
     *,
     required: bool = False,
     class_labels: bool = False,
+    boxes: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the cases of one part with absolute paths.
 
@@ -111,10 +117,12 @@ def load_cases(
         dataset_dir: folder that the list's paths are relative to; if None, the list's own folder.
         required: whether a part without any case is an error.
         class_labels: as in :func:`read_datalist`; a class stays the number that it is.
+        boxes: as in :func:`read_datalist`; a case then has ``box`` and ``label`` as lists, or ``label`` as the path of
+            a mask, from which its boxes are to be made.
 
     Raises:
-        UserError: if ``part`` is unknown, a case of a labelled part has no label, files are missing, or a required part
-            is empty.
+        UserError: if ``part`` is unknown, a case of a labelled part has no label or both boxes and a mask, files are
+            missing, or a required part is empty.
     """
     if part not in PARTS:
         raise UserError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}.")
@@ -122,13 +130,18 @@ def load_cases(
     base = _base(path, dataset_dir)
     paths = ("image",) if part == "unlabeled" else ("image", "label")
     cases = []
-    for number, entry in enumerate(read_datalist(path, class_labels=class_labels).get(part, []), 1):
+    data = read_datalist(path, class_labels=class_labels, boxes=boxes)
+    for number, entry in enumerate(data.get(part, []), 1):
         if part == "unlabeled":
             entry = {"image": entry["image"]}
         elif "label" not in entry:
             raise UserError(
                 f"{path}: entry {number} of `{part}` ({entry['image']}) has no `label`: give one, "
                 "or move the case to `unlabeled`."
+            )
+        elif boxes and "box" in entry and isinstance(entry["label"], str):
+            raise UserError(
+                f"{path}: entry {number} of `{part}` ({entry['image']}) has `box` and a mask as `label`: leave out one."
             )
         cases.append(entry)
     if required and not cases:
@@ -157,7 +170,7 @@ def load_images(
         UserError: if files are missing, or there is no case.
     """
     path = find_datalist(datalist, dataset_dir)
-    data, base = read_datalist(path, class_labels=True), _base(path, dataset_dir)
+    data, base = read_datalist(path, class_labels=True, boxes=True), _base(path, dataset_dir)
     found: dict[str, None] = {}
     for part in parts:
         files = [entry["image"] for entry in data.get(part, [])]
@@ -187,7 +200,7 @@ def class_names(
     """
     given = bool(datalist or dataset_dir)
     path = find_datalist(datalist, dataset_dir) if given or default is None else None
-    labels = read_datalist(path, class_labels=True).get("labels") if path else None
+    labels = read_datalist(path, class_labels=True, boxes=True).get("labels") if path else None
     if labels is None:
         if default is None:
             raise UserError(f'{path}: `labels` is missing: add e.g. "labels": {{"0": "background", "1": "spleen"}}.')
@@ -216,7 +229,7 @@ def check_leaks(datalist: str | os.PathLike[str] | None, dataset_dir: str | os.P
         UserError: naming the case and both parts.
     """
     path = find_datalist(datalist, dataset_dir)
-    data, base = read_datalist(path, class_labels=True), _base(path, dataset_dir)
+    data, base = read_datalist(path, class_labels=True, boxes=True), _base(path, dataset_dir)
     images: dict[str, str] = {}
     patients: dict[str, tuple[str, str]] = {}
     for part in PARTS:
@@ -236,7 +249,15 @@ def check_leaks(datalist: str | os.PathLike[str] | None, dataset_dir: str | os.P
                 )
 
 
-def _checked(entry: Any, where: str, part: str, class_labels: bool) -> dict[str, Any]:
+class _Labels(NamedTuple):
+    """What `label` may be beside a path."""
+
+    class_labels: bool
+    boxes: bool
+    names: list[str]  # of the classes, where the list has them
+
+
+def _checked(entry: Any, where: str, part: str, allowed: _Labels) -> dict[str, Any]:
     """Return one entry as a dictionary with a checked `image`, `label` and `patient`; empty ones are left out."""
     if isinstance(entry, str) and part in _MAY_BE_STRINGS:
         entry = {"image": entry}
@@ -245,9 +266,8 @@ def _checked(entry: Any, where: str, part: str, class_labels: bool) -> dict[str,
     if not isinstance(entry.get("image"), str) or not entry["image"]:
         raise UserError(f"{where} must have `image`, the path of one file as a string, got {entry.get('image')!r}.")
     entry = {key: value for key, value in entry.items() if key not in ("label", "patient") or value not in (None, "")}
-    if part != "unlabeled" and not (isinstance(entry.get("label", ""), str) or (class_labels and _is_class(entry))):
-        rule = "a path as a string" + (", or a class as a whole number from 0" if class_labels else "")
-        raise UserError(f"{where} ({entry['image']}): `label` must be {rule}, got {entry['label']!r}.")
+    if part != "unlabeled":
+        entry = _checked_label(entry, f"{where} ({entry['image']})", allowed)
     if "patient" in entry:
         if isinstance(entry["patient"], bool) or not isinstance(entry["patient"], (str, int)):
             raise UserError(f"{where} ({entry['image']}): `patient` must be a string, got {entry['patient']!r}.")
@@ -255,8 +275,17 @@ def _checked(entry: Any, where: str, part: str, class_labels: bool) -> dict[str,
     return entry
 
 
-def _is_class(entry: dict[str, Any]) -> bool:
-    return type(entry["label"]) is int and entry["label"] >= 0
+def _checked_label(entry: dict[str, Any], where: str, allowed: _Labels) -> dict[str, Any]:
+    label = entry.get("label", "")
+    if allowed.boxes and (isinstance(label, list) or ("box" in entry and label == "")):
+        if allowed.names and allowed.names[0].lower() == "background":
+            raise UserError(f"{where}: has boxes, so `labels` must name their classes from 0 without a background.")
+        return checked_boxes(entry, where, len(allowed.names) or None)
+    if isinstance(label, str) or (allowed.class_labels and type(label) is int and label >= 0):
+        return entry
+    rule = "a path as a string" + (", or a class as a whole number from 0" if allowed.class_labels else "")
+    rule += ", or a list of one class for each box" if allowed.boxes else ""
+    raise UserError(f"{where}: `label` must be {rule}, got {label!r}.")
 
 
 def _label_pairs(labels: Any) -> list[tuple[int, str]]:

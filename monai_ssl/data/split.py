@@ -36,6 +36,7 @@ _CARRIED = (
     "release",
     "modality",
     "labels",
+    "box_mode",
     "tensorImageSize",
 )
 
@@ -136,7 +137,7 @@ def write_split(
     if target.exists() and not overwrite:
         raise UserError(f"{target}: `output` exists already: choose another name or pass --overwrite.")
     try:
-        split = make_split(read_datalist(source), **choices)
+        split = make_split(read_datalist(source, boxes=True), **choices)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     split["split"]["source"] = source.name

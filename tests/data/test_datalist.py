@@ -152,6 +152,66 @@ def test_a_class_is_a_whole_number_from_0(write, label):
         load_cases(path, "training", class_labels=True)
 
 
+def boxed(name, boxes=1, **more):
+    return {"image": f"images/{name}.nii.gz", "box": [[1, 2, 3, 4, 5, 6.5]] * boxes, "label": [0] * boxes, **more}
+
+
+def test_boxes_are_labels_only_where_they_are_asked_for(write, tmp_path):
+    cases = [boxed("a", patient=5), boxed("b", boxes=0), case("c")]
+    path = write({"training": cases, "labels": {"0": "nodule"}}, [*files("a", "b", folders=["images"]), *files("c")])
+    first, healthy, masked = load_cases(path, "training", boxes=True)
+    assert first == {**boxed("a", patient="5"), "image": f"{tmp_path}/images/a.nii.gz"}
+    assert healthy == {"image": f"{tmp_path}/images/b.nii.gz", "box": [], "label": []}
+    assert masked["label"] == f"{tmp_path}/labels/c.nii.gz"
+    # what reads names, paths and patients alone takes boxes too
+    assert class_names(path) == ["nodule"]
+    assert len(load_images(path)) == 3
+    check_leaks(path)
+    with pytest.raises(UserError, match=r"entry 1 of `training` .*`label` must be a path as a string, got \[0\]"):
+        load_cases(path, "training")
+
+
+def test_an_unlabelled_case_has_no_boxes(write, tmp_path):
+    wrong = boxed("b", boxes=2, label=[9])
+    path = write({"training": [], "unlabeled": [boxed("a"), wrong]}, files("a", "b", folders=["images"]))
+    assert load_cases(path, "unlabeled", boxes=True) == [{"image": f"{tmp_path}/images/{n}.nii.gz"} for n in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (boxed("a", label=[0, 0]), "one class for each of 1 boxes, got 2"),
+        (boxed("a", label=[1]), r"from 0 to 0 \(`labels` names 1\), got 1"),
+        (boxed("a", box=[[0, 0, 0, 9, 9, -9]]), "centre and size"),
+        (boxed("a", label=None), "got none"),
+        ({"image": "images/a.nii.gz", "label": [0]}, "no `box`"),
+        ({"image": "images/a.nii.gz", "label": 3}, "or a list of one class for each box, got 3"),
+        (case("a", box=[[1, 2, 3, 4, 5, 6]]), "has `box` and a mask as `label`: leave out one"),
+        ({"image": "images/a.nii.gz"}, "has no `label`"),
+    ],
+)
+def test_wrong_boxes_are_named_by_list_and_entry(write, entry, message):
+    path = write({"training": [boxed("b"), entry], "labels": {"nodule": 0}}, files("a", "b"))
+    with pytest.raises(UserError, match=message) as raised:
+        load_cases(path, "training", boxes=True)
+    assert str(raised.value).startswith(f"{path}: entry 2 of `training` (images/a.nii.gz)")
+
+
+def test_a_background_is_no_class_of_boxes(write):
+    names = {"0": "background", "1": "nodule"}
+    path = write({"training": [boxed("a")], "labels": names}, files("a"))
+    with pytest.raises(UserError, match=r"entry 1 of `training` .*`labels` must name .*without a background"):
+        load_cases(path, "training", boxes=True)
+    assert load_cases(write({"training": [case("a")], "labels": names}, files("a")), "training", boxes=True)
+
+
+def test_a_box_beside_another_label_stays_a_further_entry(write):
+    cases = [case("a", box=[1, 2, 3]), {"image": "images/b.nii.gz", "label": 1, "box": "whole"}]
+    path = write({"training": cases}, [*files("a"), *files("b", folders=["images"])])
+    assert [entry["box"] for entry in load_cases(path, "training", class_labels=True)] == [[1, 2, 3], "whole"]
+    assert len(load_images(path)) == 2
+
+
 def test_images_of_all_parts_each_once_and_no_label(write, tmp_path):
     data = {"test": ["images/d.nii.gz"], "training": [case("a"), {"image": "images/b.nii.gz", "label": 1}]}
     data |= {"unlabeled": ["images/c.nii.gz", "./images/a.nii.gz"]}

@@ -348,3 +348,19 @@ def test_the_source_and_a_folder_are_never_written(source, tmp_path):
     with pytest.raises(UserError, match="must be a JSON file, got a folder"):
         write_split(source, tmp_path, labels=2, overwrite=True)
     assert source.read_text() == before
+
+
+def test_boxes_go_with_their_cases_and_no_further(tmp_path):
+    boxes = [[[i, 2.5, 3, 4, 5, 6]] * (i % 2) for i in range(9)]
+    cases = [{"image": f"images/{i}.nii.gz", "box": b, "label": [0] * len(b)} for i, b in enumerate(boxes)]
+    source = tmp_path / "detection.json"
+    labels = {"0": "nodule"}
+    source.write_text(json.dumps({"training": cases, "labels": labels, "box_mode": "cccwhd"}))
+    write_split(source, tmp_path / "split.json", labels=3, validation=2, test=2)
+    split = read_datalist(tmp_path / "split.json", boxes=True)
+    by_image = {case["image"]: case for case in cases}
+    assert [len(split[part]) for part in PARTS] == [3, 2, 2, 2]
+    for part in ("training", "validation", "test"):
+        assert split[part] == [by_image[case["image"]] for case in split[part]]
+    assert all(set(case) == {"image"} for case in split["unlabeled"])
+    assert (split["labels"], split["box_mode"]) == (labels, "cccwhd")

@@ -1,0 +1,254 @@
+"""Scores the boxes of every case of an evaluator and leaves them as JSON, with a curve and pictures of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any, Protocol
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data.meta_tensor import MetaTensor
+from monai.utils import ImageMetaKey
+from numpy.typing import NDArray
+from torch import Tensor
+
+from monai_ssl.metrics.box_matching import MatchedBoxes, detection_record, match_boxes
+from monai_ssl.metrics.detection import summarise_detections
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import write_json
+
+__all__ = ["DetectionReport"]
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+_SPACES = ("voxel", "RAS", "LPS")
+
+
+class CurveDrawer(Protocol):
+    """What ``curve`` must offer; :class:`monai_ssl.handlers.free_response_picture.FreeResponsePicture` does."""
+
+    def draw(self, cases: Sequence[Mapping[str, Any]]) -> None: ...
+
+
+class BoxDrawer(Protocol):
+    """What ``overlay`` must offer; :class:`monai_ssl.handlers.detection_pictures.BoxOverlay` does."""
+
+    def clear(self) -> None: ...
+
+    def add(self, name: str, image: Any, affine: Any, matched: MatchedBoxes) -> None: ...
+
+    def draw(self, cases: Sequence[Mapping[str, Any]]) -> None: ...
+
+
+class DetectionReport:
+    """Match the boxes of each case as it comes out of the evaluator and write ``metrics.json`` at the end.
+
+    Attach it to an evaluator with ``decollate=True`` whose batch and output, taken together, have for each case the
+    predicted boxes, scores and classes and the true boxes and classes, both in the same space; rows of class -1 are
+    padding, and a case may have no box at all. CPM goes to ``engine.state.metrics["cpm"]`` (NaN where no case has a
+    box), the whole summary of :func:`~monai_ssl.metrics.detection.summarise_detections` to
+    ``engine.state.detection_summary``. With several processes the cases of all are gathered, and the first process
+    writes; the overlay then chooses among the first process's cases. Give each case to one process only.
+
+    Args:
+        output: the JSON file, or a function that is given the summary instead.
+        class_names: names of the classes 0, 1, ...; there is none for the background.
+        part: part of the data list that is scored, ``"test"`` or ``"validation"``.
+        weights: file of the weights that are scored; its name goes into the summary.
+        list_name: data list; its name goes into the summary.
+        iou_threshold: intersection over union of a hit; see :func:`~monai_ssl.metrics.box_matching.match_boxes`.
+        max_detections: predictions that count, those of highest score, for a case and class.
+        space: ``"voxel"`` for corners in edge coordinates of ``image`` (voxel i covers i to i + 1), ``"RAS"`` or
+            ``"LPS"`` for centre and size in millimetres.
+        resamples: draws for the intervals; 0 leaves them out, as one may while training.
+        seed: of the draws.
+        pred_box: key of the predicted boxes.
+        pred_score: key of their scores.
+        pred_label: key of their classes.
+        box: key of the true boxes.
+        label: key of their classes.
+        curve: draws the free-response curve; None draws nothing.
+        overlay: draws hits, misses and false alarms; None draws nothing.
+
+    Raises:
+        ValueError: when ``space`` is unknown or there is no class.
+    """
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str] | Callable[[dict[str, Any]], Any],
+        class_names: Sequence[str],
+        *,
+        part: str,
+        weights: str | os.PathLike[str],
+        list_name: str | os.PathLike[str],
+        iou_threshold: float = 0.1,
+        max_detections: int = 100,
+        space: str = "voxel",
+        resamples: int = 2000,
+        seed: int = 0,
+        pred_box: str = "pred_box",
+        pred_score: str = "pred_score",
+        pred_label: str = "pred_label",
+        box: str = "box",
+        label: str = "label",
+        curve: CurveDrawer | None = None,
+        overlay: BoxDrawer | None = None,
+    ) -> None:
+        if space not in _SPACES:
+            raise ValueError(f"`space` must be one of {', '.join(_SPACES)}, got {space!r}.")
+        if not class_names:
+            raise ValueError("`class_names` must hold at least one class, got none.")
+        self.output = output
+        self.class_names = list(class_names)
+        self.part = part
+        self.weights = os.fspath(weights)
+        self.list_name = os.fspath(list_name)
+        self.iou_threshold = iou_threshold
+        self.max_detections = max_detections
+        self.space = space
+        self.resamples = resamples
+        self.seed = seed
+        self.keys = (pred_box, pred_score, pred_label, box, label)
+        self.curve = curve
+        self.overlay = overlay
+        self.cases: list[tuple[dict[str, Any], MatchedBoxes]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Hang on to the start of the run, each iteration and the end."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.score)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, engine: Engine) -> None:
+        """Forget the cases of the run before."""
+        self.cases = []
+        if self.overlay is not None:
+            self.overlay.clear()
+
+    def score(self, engine: Engine) -> None:
+        """Match the cases of this iteration and let go of their volumes.
+
+        Raises:
+            UserError: when a case lacks something, or its boxes are none; the case's file is named.
+        """
+        if not isinstance(engine.state.output, list) or not isinstance(engine.state.batch, list):
+            raise UserError("`DetectionReport` must be attached to an evaluator with decollate=True.")
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
+            self._score_case({**batch, **output})
+
+    def finish(self, engine: Engine) -> None:
+        """Summarise, publish, write and draw.
+
+        Raises:
+            UserError: when there was no case.
+        """
+        cases = self.cases
+        if idist.get_world_size() > 1:
+            cases = [case for part in _gather(self.cases) for case in part]
+        summary = summarise_detections(
+            [record for record, _ in cases],
+            [matched for _, matched in cases],
+            part=self.part,
+            weights=self.weights,
+            list_name=self.list_name,
+            class_names=self.class_names,
+            iou_threshold=self.iou_threshold,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+        cpm = summary["mean"]["cpm"]
+        engine.state.metrics["cpm"] = float("nan") if cpm is None else cpm
+        engine.state.detection_summary = summary
+        if idist.get_rank() != 0:
+            return
+        logger.info(f"{self.part}: {_in_words(summary)}")
+        if callable(self.output):
+            self.output(summary)
+        else:
+            write_json(Path(self.output), summary)
+        for drawer in (self.curve, self.overlay):
+            if drawer is not None:
+                drawer.draw(summary["cases"])
+
+    def _score_case(self, case: Mapping[str, Any]) -> None:
+        name = _file_name(case)
+        missing = [key for key in self.keys if not isinstance(case.get(key), (Tensor, np.ndarray))]
+        if missing:
+            raise UserError(f"{name}: a case to score must have {', '.join(missing)}, got {', '.join(sorted(case))}.")
+        boxes, scores, labels, true_boxes, true_labels = (_array(case[key]) for key in self.keys)
+        try:
+            matched = match_boxes(
+                self._corners(boxes),
+                scores,
+                labels,
+                self._corners(true_boxes),
+                true_labels,
+                classes=len(self.class_names),
+                iou_threshold=self.iou_threshold,
+                max_detections=self.max_detections,
+            )
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        self.cases.append((detection_record(name, matched, self.class_names), matched))
+        if self.overlay is not None:
+            image = case["image"]
+            affine = _array(image.affine) if isinstance(image, MetaTensor) else np.eye(4)
+            if self.space != "voxel":
+                matched = replace(
+                    matched,
+                    boxes=_to_voxels(matched.boxes, affine, self.space),
+                    true_boxes=_to_voxels(matched.true_boxes, affine, self.space),
+                )
+            self.overlay.add(name, _array(image[0]), affine, matched)
+
+    def _corners(self, boxes: NDArray[Any]) -> NDArray[Any]:
+        if self.space == "voxel" or boxes.ndim != 2:
+            return boxes
+        centre, half = boxes[:, :3], boxes[:, 3:] / 2
+        return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _in_words(summary: Mapping[str, Any]) -> str:
+    counts, mean, interval = summary["counts"], summary["mean"], summary["intervals"]["cpm"]
+    over = f"(cases: {counts['cases']}, boxes: {counts['boxes']})"
+    if mean["cpm"] is None:
+        return f"no case has a box to find; false positives: {counts['false_positives']} {over}"
+    spread = "" if interval is None else f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})"
+    return f"CPM {mean['cpm']:.4f}{spread}, mean average precision {mean['map']:.4f} {over}"
+
+
+def _gather(cases: list[tuple[dict[str, Any], MatchedBoxes]]) -> list[list[tuple[dict[str, Any], MatchedBoxes]]]:
+    gathered: list[list[tuple[dict[str, Any], MatchedBoxes]]] = [[] for _ in range(idist.get_world_size())]
+    torch.distributed.all_gather_object(gathered, cases)
+    return gathered
+
+
+def _file_name(case: Mapping[str, Any]) -> str:
+    image = case.get("image")
+    path = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
+    return PurePath(str(path)).name if path else "case without a file name"
+
+
+def _array(values: Tensor | NDArray[Any]) -> NDArray[Any]:
+    if not isinstance(values, Tensor):
+        return values
+    plain = values.detach().as_subclass(Tensor).cpu()
+    # NumPy has no bfloat16
+    return plain.float().numpy() if plain.is_floating_point() else plain.numpy()
+
+
+def _to_voxels(corners: Array, affine: Array, space: str) -> Array:
+    """Boxes in millimetres to the hull of their eight corners in edge coordinates; an affine maps voxel centres."""
+    eight = np.stack(np.meshgrid([0, 3], [1, 4], [2, 5], indexing="ij"), axis=-1).reshape(8, 3)
+    points = corners[:, eight] * ((-1, -1, 1) if space == "LPS" else 1)
+    inverse = np.linalg.inv(affine)
+    voxels = points @ inverse[:3, :3].T + inverse[:3, 3] + 0.5
+    return np.concatenate([voxels.min(axis=1), voxels.max(axis=1)], axis=1)

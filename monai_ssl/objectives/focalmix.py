@@ -1,0 +1,178 @@
+"""FocalMix: soft targets of anchors from several views, and mixing of patches and of objects, for detection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from monai_ssl.losses.anchors import box_regression, mean_over_mass, one_hot_targets
+from monai_ssl.losses.soft_focal import soft_target_focal_loss
+from monai_ssl.networks.anchor_targets import confident_boxes, soft_anchor_targets
+from monai_ssl.networks.detector import Detector
+from monai_ssl.networks.teacher import make_teacher
+from monai_ssl.objectives.base import Batch, TeacherObjective
+from monai_ssl.transforms.grid_symmetry import draw_symmetries, grid_symmetries
+from monai_ssl.transforms.mixing import draw_partners, draw_weights, mix_up
+from monai_ssl.transforms.object_mixing import draw_object_partners, mix_objects
+
+__all__ = ["FocalMix"]
+
+
+class FocalMix(TeacherObjective):
+    r"""FocalMix, and the supervised detector that it starts from.
+
+    .. code-block:: text
+
+        x labelled with boxes b and classes c; u unlabelled; f detector; g = f, or the moving average of f
+        y_x   = 1 where an anchor is matched with an object of that class, else 0
+        y_u   = sharpen(mean over K views of sigmoid(g(turned u)), turned back)       no gradient, evaluation mode
+        b_u   = boxes of g surer than object_threshold, after suppression of doubles
+        (x', y') = l (x, y) + (1 - l) (partner's), l = max(l, 1 - l), l ~ Beta(eta, eta)    x of labelled and unlabelled
+        within the boxes of each patch: x' <- l' x' + (1 - l') another object of the batch, rescaled
+        L_classification = focal(f(x'), y') of all anchors of the labelled patches
+        L_unlabeled      = the same of the unlabelled patches
+        L_box            = smooth L1 of the codes of anchors with a labelled object, own times l or the partner's, 1 - l
+        after the step, with a moving average: g <- a g + (1 - a) f,  a = min(1 - 1/(t + 1), decay)
+
+    Both focal losses are sums over anchors, each divided by the mass of its targets (see
+    :func:`~monai_ssl.losses.mean_over_mass`); no anchor is left out and none sampled. Without an unlabelled
+    stream, and with ``image_mix`` and ``object_mix`` off, this is the supervised detector with focal loss.
+
+    Passes: g 1 of K B_u without gradient, f 1 of B_l + B_u with gradient.
+
+    Logged are ``mass``, the mean over unlabelled patches of the sum of their targets, ``sure``, the mean number of
+    their anchors with a target above 0.5, ``objects``, the mean number of their boxes b_u, and ``positive``, the mean
+    number of anchors with an object in a labelled patch. Where ``sure`` is 0 for long, nothing but background is
+    learned from unlabelled patches.
+
+    Args:
+        network: the detector.
+        spacing: mm of a voxel along each axis; axes that differ are not exchanged.
+        views: number K, from 1; at most as many as the patch has symmetries: 8 to 48.
+        temperature: of the sharpening, above 0; below 1 targets under 0.5 go down.
+        eta: both parameters of the Beta distribution that l is drawn from, above 0.
+        image_mix: mix whole patches.
+        object_mix: chance that an object is blended with another one, in [0, 1].
+        object_threshold: confidence above which a box of an unlabelled patch is an object, in [0, 1).
+        gamma: power of the focal loss, from 0.
+        alphas: weights of targets 0 and 1, from 0.
+        decay: the largest decay of a moving average that makes the targets and is deployed, in [0, 1), 0.99 say; None:
+            the detector makes them itself and is deployed, as in the paper.
+        weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``classification``, ``box`` and
+            ``unlabeled``.
+
+    Raises:
+        ValueError: when an argument is out of range.
+
+    Reference:
+        D. Wang et al.: FocalMix: Semi-Supervised Learning for 3D Medical Image Detection, CVPR 2020,
+        https://arxiv.org/abs/2003.09108, whose code is not public. Ours, as the paper is silent: l of one half at least
+        (MixMatch), so that a patch keeps its place in the batch; the divisors; the threshold of objects; box regression
+        from the partner's objects, too, each weighted by its part of the mix.
+    """
+
+    network: Detector
+
+    def __init__(
+        self,
+        network: Detector,
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
+        views: int = 4,
+        temperature: float = 0.7,
+        eta: float = 0.2,
+        image_mix: bool = True,
+        object_mix: float = 1.0,
+        object_threshold: float = 0.8,
+        gamma: float = 2.0,
+        alphas: Sequence[float] = (0.05, 0.95),
+        decay: float | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(network, 0.0 if decay is None else decay, object_threshold, weights)
+        if views < 1:
+            raise ValueError(f"`views` must be 1 or more, got {views}.")
+        for name, value in (("temperature", temperature), ("eta", eta)):
+            if not value > 0.0:
+                raise ValueError(f"`{name}` must be above 0, got {value}.")
+        if not 0.0 <= object_mix <= 1.0:
+            raise ValueError(f"`object_mix` must be in [0, 1], got {object_mix}.")
+        self.spacing = tuple(spacing)
+        self.views = views
+        self.temperature = temperature
+        self.eta = eta
+        self.image_mix = image_mix
+        self.object_mix = object_mix
+        self.gamma = gamma
+        self.alphas = (alphas[0], alphas[1])
+        self.teacher: nn.Module | None = None if decay is None else make_teacher(network)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms ``classification``, ``box`` and, where there are unlabelled images, ``unlabeled``."""
+        labeled = self.stream(batch, "labeled")
+        images, boxes, labels = labeled["image"], labeled["box"], labeled["label"]
+        count = len(images)
+        matched = self.network.match(boxes, labels, images.shape[2:])
+        targets = one_hot_targets(matched, labels, self.network.num_classes)
+        self.figures = {"positive": (matched >= 0).float().sum(1).mean()}
+        if "unlabeled" in batch:
+            soft, found = self._unlabeled(batch["unlabeled"]["image"], boxes.shape[1])
+            images, targets = torch.cat([images, batch["unlabeled"]["image"]]), torch.cat([targets, soft])
+            boxes = torch.cat([boxes, found])
+        own = images.new_ones(len(images))
+        partners = torch.arange(len(images), device=images.device)
+        if self.image_mix:
+            own = draw_weights(len(images), self.eta, dominant=True, device=images.device)
+            partners = draw_partners(len(images), images.device)
+        mixed, targets = mix_up([images, targets], own, partners)
+        mixed = self._mix_objects(mixed, boxes)
+        maps = self.network(mixed)
+        logits, codes = (self.network.flatten(maps[key]) for key in (self.network.cls_key, self.network.box_reg_key))
+        terms = {
+            "classification": self._focal(logits[:count], targets[:count]),
+            "box": self._regression(codes, boxes, matched, own, partners, images.shape[2:]),
+        }
+        if len(images) > count:
+            terms["unlabeled"] = self._focal(logits[count:], targets[count:])
+        return terms
+
+    def _focal(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return mean_over_mass(soft_target_focal_loss(logits, targets, self.gamma, self.alphas), targets)
+
+    @torch.no_grad()
+    def _unlabeled(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Targets of all anchors, and sure boxes, as many rows as labelled patches have."""
+        size, detector = images.shape[2:], self.network
+        legal = grid_symmetries(size, self.spacing, detector.anchor_shapes, detector.strides)
+        symmetries = draw_symmetries(legal, min(self.views, len(legal)))
+        targets, boxes = soft_anchor_targets(self.labeler, images, symmetries, self.temperature)  # type: ignore[arg-type]
+        found, _ = confident_boxes(targets, boxes, size, self.threshold, count)
+        self.figures |= {
+            "mass": targets.sum((1, 2)).mean(),
+            "sure": (targets > 0.5).float().sum((1, 2)).mean(),
+            "objects": (~found.isnan().any(2)).float().sum(1).mean(),
+        }
+        return targets, found
+
+    def _mix_objects(self, images: Tensor, boxes: Tensor) -> Tensor:
+        partners = draw_object_partners(boxes, self.object_mix)
+        shares = draw_weights(max(1, partners.numel()), self.eta, dominant=True)[: partners.numel()].view_as(partners)
+        return mix_objects(images, boxes, partners, shares)
+
+    def _regression(
+        self, codes: Tensor, boxes: Tensor, matched: Tensor, own: Tensor, partners: Tensor, size: Sequence[int]
+    ) -> Tensor:
+        """Of every mixed patch, the labelled objects of both sources."""
+        anchors = self.network.anchors(size, codes.device)
+        said, wanted, shares = [], [], []
+        for sources, weights in ((torch.arange(len(codes), device=codes.device), own), (partners, 1.0 - own)):
+            labeled = (sources < len(matched)) & (weights > 0)
+            rows = torch.full((len(codes), len(anchors)), -1, dtype=torch.int64, device=codes.device)
+            rows[labeled] = matched[sources[labeled]]
+            patch, anchor = (rows >= 0).nonzero(as_tuple=True)
+            objects = boxes[sources[patch], rows[patch, anchor]]
+            said.append(codes[patch, anchor])
+            wanted.append(self.network.encode(objects, anchors[anchor]))
+            shares.append(weights[patch])
+        return box_regression(torch.cat(said), torch.cat(wanted), torch.cat(shares))

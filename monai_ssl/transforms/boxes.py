@@ -1,0 +1,256 @@
+"""Boxes between millimetres and voxels, and as tensors of one size.
+
+In voxels a box is ``[xmin, ymin, zmin, xmax, ymax, zmax]`` (MONAI's standard mode) in EDGE coordinates: voxel ``i``
+covers ``[i, i + 1]`` and an axis of ``L`` voxels ``[0, L]``. In the world it is its centre and size in millimetres
+(``cccwhd``). MONAI's own ``AffineBoxToImageCoordinated`` takes corners and gives coordinates in which voxel ``i`` has
+its centre at ``i``, half a voxel off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import ImageMetaKey, MetaKeys
+from torch import Tensor
+
+from monai_ssl.utils.errors import UserError
+
+__all__ = [
+    "PadBoxesD",
+    "PadBoxesDict",
+    "PadBoxesd",
+    "VoxelToWorldBoxD",
+    "VoxelToWorldBoxDict",
+    "VoxelToWorldBoxd",
+    "WorldToVoxelBoxD",
+    "WorldToVoxelBoxDict",
+    "WorldToVoxelBoxd",
+    "voxel_to_world_boxes",
+    "world_to_voxel_boxes",
+]
+
+Coordinates = Literal["RAS", "LPS"]
+
+
+def world_to_voxel_boxes(boxes: Tensor, affine: Tensor) -> Tensor:
+    r"""Boxes of the world in edge coordinates of an image.
+
+    With the affine :math:`x = M i + t` from voxel centres to the world, a box of centre :math:`c` and size :math:`s`
+    becomes
+
+    .. math:: M^{-1}(c - t) + \tfrac12 \pm \tfrac12 |M^{-1}| s,
+
+    which is the hull of its eight corners; where the affine is not oblique, it is the box itself.
+
+    Args:
+        boxes: centre and size in mm; rows of NaN stay NaN.
+        affine: from voxel centres to the world of the boxes.
+
+    Shape:
+        - boxes: ``(..., 6)``
+        - affine: ``(4, 4)``
+        - Output: ``(..., 6)``, float32; computed in float64
+    """
+    inverse = torch.linalg.inv(affine.double().cpu())
+    centre, size = boxes.double().cpu().split(3, -1)
+    middle = centre @ inverse[:3, :3].T + inverse[:3, 3] + 0.5
+    half = size @ inverse[:3, :3].abs().T / 2
+    return torch.cat([middle - half, middle + half], -1).float()
+
+
+def voxel_to_world_boxes(boxes: Tensor, affine: Tensor) -> Tensor:
+    r"""Undo :func:`world_to_voxel_boxes`: where the affine is oblique, the hull of the eight corners again.
+
+    Args:
+        boxes: corners in edge coordinates; rows of NaN stay NaN.
+        affine: from voxel centres to the world of the boxes.
+
+    Shape:
+        - boxes: ``(..., 6)``
+        - affine: ``(4, 4)``
+        - Output: ``(..., 6)``, float32; computed in float64
+    """
+    matrix = affine.double().cpu()
+    low, high = boxes.double().cpu().split(3, -1)
+    centre = ((low + high) / 2 - 0.5) @ matrix[:3, :3].T + matrix[:3, 3]
+    return torch.cat([centre, (high - low) @ matrix[:3, :3].abs().T], -1).float()
+
+
+class WorldToVoxelBoxd(MapTransform):
+    """Turn boxes of a data list into boxes of the image as it is by then, turned, resampled and padded.
+
+    To be used after everything that changes the image's grid and knows no boxes (``Orientationd``, ``Spacingd``,
+    ``SpatialPadd``): their changes are in the image's affine. A box may stick out of its image.
+
+    Args:
+        box_keys: boxes by centre and size in mm, as lists or arrays; empty ones are ordinary.
+        image_key: the image that they belong to, with its affine.
+        coordinates: of the boxes: ``"RAS"`` as in NIfTI (MONAI's LUNA16 lists), or ``"LPS"`` as in DICOM and ITK.
+        allow_missing_keys: leave out keys that are not there.
+
+    Shape:
+        - box: ``(N, 6)`` in mm becomes ``(N, 6)`` in edge coordinates, a float32 tensor
+
+    Raises:
+        ValueError: when ``coordinates`` is unknown, the image has no affine, or boxes have another shape.
+        UserError: naming the image and the box, when a box lies wholly outside its image or is larger than it.
+    """
+
+    def __init__(
+        self,
+        box_keys: KeysCollection,
+        image_key: str = "image",
+        coordinates: Coordinates = "RAS",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(box_keys, allow_missing_keys)
+        self.image_key = image_key
+        self.coordinates = _checked_coordinates(coordinates)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        affine = _affine(out[self.image_key], self.image_key, self.coordinates)
+        for key in self.key_iterator(out):
+            world = _rows(out[key], key)
+            out[key] = world_to_voxel_boxes(world, affine)
+            self._check(world, out[key], out[self.image_key])
+        return out
+
+    def _check(self, world: Tensor, boxes: Tensor, image: Tensor) -> None:
+        size = torch.tensor(image.shape[1:])
+        low, high = boxes.split(3, -1)
+        for wrong, what, remedy in (
+            ((high <= 0) | (low >= size), "lies outside its image", f"it is in {self.coordinates} (`coordinates`)"),
+            (high - low > size + 1, "is larger than its image", "it is centre and size (cccwhd), not two corners"),
+        ):
+            if (found := wrong.any(-1).nonzero()).numel():
+                number = int(found[0])
+                raise UserError(
+                    f"{_file(image, self.image_key)}: box {number + 1}, {_shown(world[number])} mm, {what}: in voxels "
+                    f"it is {_shown(boxes[number])}, and the image has {tuple(size.tolist())}. Check that {remedy} and "
+                    "belongs to this image."
+                )
+
+
+class VoxelToWorldBoxd(MapTransform):
+    """Turn boxes of an image as it is by now into boxes of the world; undoes :class:`WorldToVoxelBoxd`.
+
+    Args:
+        box_keys: boxes in edge coordinates of the image.
+        image_key: the image that they belong to, with its affine.
+        coordinates: of the boxes that come out, ``"RAS"`` or ``"LPS"``.
+        allow_missing_keys: leave out keys that are not there.
+
+    Shape:
+        - box: ``(N, 6)`` in edge coordinates becomes ``(N, 6)`` in mm, centre and size, a float32 tensor
+
+    Raises:
+        ValueError: when ``coordinates`` is unknown, the image has no affine, or boxes have another shape.
+    """
+
+    def __init__(
+        self,
+        box_keys: KeysCollection,
+        image_key: str = "image",
+        coordinates: Coordinates = "RAS",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(box_keys, allow_missing_keys)
+        self.image_key = image_key
+        self.coordinates = _checked_coordinates(coordinates)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        affine = _affine(out[self.image_key], self.image_key, self.coordinates)
+        for key in self.key_iterator(out):
+            out[key] = voxel_to_world_boxes(_rows(out[key], key), affine)
+        return out
+
+
+class PadBoxesd(MapTransform):
+    """Give every case the same number of rows, so that cases make a batch: NaN for no box, -1 for its class.
+
+    Args:
+        count: rows that come out.
+        box_key: boxes, as a list or array.
+        label_key: their classes.
+        image_key: the image, which a message names.
+
+    Shape:
+        - box: ``(N, 6)`` becomes ``(count, 6)``, float32
+        - label: ``(N,)`` becomes ``(count,)``, int64
+
+    Raises:
+        ValueError: when ``count`` is below 1, or there are not as many classes as boxes.
+        UserError: naming the image, when it has more boxes.
+    """
+
+    def __init__(self, count: int, box_key: str = "box", label_key: str = "label", image_key: str = "image") -> None:
+        super().__init__((box_key, label_key))
+        if count != int(count) or count < 1:
+            raise ValueError(f"`count` must be a whole number from 1, got {count}.")
+        self.count = int(count)
+        self.box_key = box_key
+        self.label_key = label_key
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        boxes = _rows(out[self.box_key], self.box_key)
+        labels = torch.as_tensor(out[self.label_key]).as_subclass(Tensor)
+        if labels.numel() != len(boxes):
+            raise ValueError(f"`{self.label_key}` must be one class a box: {len(boxes)} boxes, got {labels.numel()}.")
+        if len(boxes) > self.count:
+            raise UserError(
+                f"{_file(out.get(self.image_key), self.image_key)}: has {len(boxes)} boxes, but there is room for "
+                f"{self.count}: raise `count` of PadBoxesd to {len(boxes)} or more."
+            )
+        out[self.box_key] = torch.full((self.count, 6), torch.nan)
+        out[self.label_key] = torch.full((self.count,), -1, dtype=torch.int64)
+        out[self.box_key][: len(boxes)] = boxes.float()
+        out[self.label_key][: len(boxes)] = labels.reshape(-1).long()
+        return out
+
+
+def _checked_coordinates(coordinates: str) -> str:
+    if coordinates not in ("RAS", "LPS"):
+        raise ValueError(f"`coordinates` must be RAS or LPS, got {coordinates!r}.")
+    return coordinates
+
+
+def _affine(image: Any, key: Hashable, coordinates: str) -> Tensor:
+    """From voxel centres of the image as it is now to the coordinates of its boxes."""
+    if not isinstance(image, MetaTensor):
+        raise ValueError(
+            f"`{key}` must be an image with an affine, as LoadImaged reads it, got {type(image).__name__}."
+        )
+    affine = image.affine.as_subclass(Tensor).double().cpu()
+    space = "LPS" if str(image.meta.get(MetaKeys.SPACE)) == "LPS" else "RAS"  # of the affine, by its reader
+    return affine if space == coordinates else torch.diag(affine.new_tensor([-1, -1, 1, 1])) @ affine
+
+
+def _rows(boxes: Any, key: Hashable) -> Tensor:
+    rows = torch.as_tensor(boxes).as_subclass(Tensor)
+    if rows.numel() == 0:
+        return rows.new_zeros(0, 6).double()
+    if rows.ndim != 2 or rows.shape[1] != 6:
+        raise ValueError(f"`{key}` must be boxes of six numbers, (N, 6), got shape {tuple(rows.shape)}.")
+    return rows.double()
+
+
+def _file(image: Any, key: Hashable) -> str:
+    return str(getattr(image, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, f"`{key}`"))
+
+
+def _shown(box: Tensor) -> str:
+    return "[" + ", ".join(f"{value:.4g}" for value in box.tolist()) + "]"
+
+
+WorldToVoxelBoxD = WorldToVoxelBoxDict = WorldToVoxelBoxd
+VoxelToWorldBoxD = VoxelToWorldBoxDict = VoxelToWorldBoxd
+PadBoxesD = PadBoxesDict = PadBoxesd

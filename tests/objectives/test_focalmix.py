@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from monai_ssl.losses.soft_focal import soft_target_focal_loss
+from monai_ssl.networks.anchor_targets import soft_anchor_targets
+from monai_ssl.networks.detector import Detector
+from monai_ssl.objectives import focalmix as module
+from monai_ssl.objectives.focalmix import FocalMix
+from monai_ssl.transforms.grid_symmetry import GridSymmetry, grid_symmetries
+from tests import helpers
+from tests.objectives import boxes
+
+TERMS = ["classification", "box", "unlabeled"]
+PLAIN: dict[str, Any] = {"image_mix": False, "object_mix": 0.0}
+
+
+@pytest.fixture
+def batch() -> boxes.Batch:
+    return boxes.patches(3, 2)
+
+
+def method(network: Detector | None = None, **arguments: Any) -> FocalMix:
+    objective = FocalMix(network or boxes.detector(), **{"views": 2, **arguments})
+    if objective.teacher is not None:
+        helpers.perturb([objective.teacher], 0.1)
+    return objective
+
+
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_battery(decay: float | None, batch: boxes.Batch) -> None:
+    objective = method(decay=decay)
+    helpers.check_objective(objective, batch, reaches=dict.fromkeys(TERMS, "network"))
+    assert helpers.frozen(objective) == ([] if decay is None else [objective.teacher])
+    assert objective.deployed is objective.labeler is (objective.network if decay is None else objective.teacher)
+
+
+def test_every_parameter_learns(batch: boxes.Batch) -> None:
+    objective = method()
+    objective.total(objective(batch)).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.network.parameters())
+
+
+def test_overfits(batch: boxes.Batch) -> None:
+    helpers.check_overfits(method(), batch, steps=40, learning_rate=1e-2)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2])
+def test_slow_rederivation_without_mixing(num_classes: int) -> None:
+    batch = boxes.patches(3, 2, num_classes)
+    network = boxes.detector(num_classes)
+    objective = method(network, views=8, temperature=0.5, gamma=1.5, alphas=(0.2, 0.7), **PLAIN)
+    network.anchor_shapes = ((4.0, 4.001, 4.002),)  # no axes can be exchanged: all 8 views, whatever is drawn
+    terms = objective(batch)
+    network.anchor_shapes = ((4.0, 4.0, 4.0),)
+
+    labeled, size = batch["labeled"], [boxes.SIDE] * 3
+    anchors = network.anchors(size)
+    maps = network(labeled["image"])
+    logits, codes = (network.flatten(maps[key]) for key in ("classification", "box_regression"))
+    matched = network.match(labeled["box"], labeled["label"], size)
+    focal = mass = distance = count = 0.0
+    for case, anchor in torch.cartesian_prod(torch.arange(3), torch.arange(len(anchors))).tolist():
+        row = int(matched[case, anchor])
+        for c in range(num_classes):
+            y = float(row >= 0 and int(labeled["label"][case, row]) == c)
+            p = torch.sigmoid(logits[case, anchor, c].double()).item()
+            entropy = -y * math.log(p) - (1 - y) * math.log(1 - p)
+            focal += (0.2 + 0.5 * y) * abs(y - p) ** 1.5 * entropy
+            mass += y
+        if row >= 0:
+            wanted = network.encode(labeled["box"][case, row][None], anchors[anchor][None])[0]
+            for off in (codes[case, anchor] - wanted).abs().tolist():
+                distance += off - 0.5 if off > 1 else 0.5 * off**2
+            count += 1
+    assert count > 0
+    assert terms["classification"].item() == pytest.approx(focal / max(1, mass), rel=1e-4)
+    assert terms["box"].item() == pytest.approx(distance / max(1, count), rel=1e-4)
+
+    flips = [GridSymmetry((0, 1, 2), s.flips) for s in grid_symmetries(size) if s.permutation == (0, 1, 2)]
+    assert len(flips) == 8
+    soft, _ = soft_anchor_targets(network, batch["unlabeled"]["image"], flips, 0.5)
+    said = network.flatten(network(batch["unlabeled"]["image"])["classification"])
+    expected = soft_target_focal_loss(said, soft, 1.5, (0.2, 0.7)).sum() / soft.sum().clamp_min(1)
+    assert terms["unlabeled"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert objective.figures["mass"].item() == pytest.approx(soft.sum().item() / 2, rel=1e-4)
+    assert objective.figures["positive"].item() == pytest.approx(count / 3)
+
+
+def fix(monkeypatch: pytest.MonkeyPatch, weights: list[float], partners: list[int]) -> None:
+    monkeypatch.setattr(module, "draw_weights", lambda count, *_, **__: torch.tensor((2 * weights)[:count]))
+    monkeypatch.setattr(module, "draw_partners", lambda count, *_, **__: torch.tensor(partners))
+
+
+def test_slow_rederivation_of_image_mixing(monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch) -> None:
+    weights, partners = [0.9, 0.6, 0.75, 0.8, 0.7], [3, 0, 1, 4, 2]
+    fix(monkeypatch, weights, partners)
+    network = boxes.detector()
+    objective = method(network, object_mix=0.0, temperature=1.0)
+    everything = grid_symmetries([boxes.SIDE] * 3)
+    monkeypatch.setattr(module, "draw_symmetries", lambda legal, count: [everything[0]])
+    terms = objective(batch)
+
+    labeled, u = batch["labeled"], batch["unlabeled"]["image"]
+    size = [boxes.SIDE] * 3
+    anchors = network.anchors(size)
+    matched = network.match(labeled["box"], labeled["label"], size)
+    with torch.no_grad():
+        soft = torch.sigmoid(network.eval().flatten(network(u)["classification"]))
+        network.train()
+    x = torch.cat([labeled["image"], u])
+    y = torch.cat([(matched >= 0).float()[..., None], soft])
+    mixed = torch.stack([w * x[i] + (1 - w) * x[j] for i, (w, j) in enumerate(zip(weights, partners, strict=True))])
+    wanted = torch.stack([w * y[i] + (1 - w) * y[j] for i, (w, j) in enumerate(zip(weights, partners, strict=True))])
+    maps = network(mixed)
+    logits, codes = (network.flatten(maps[key]) for key in ("classification", "box_regression"))
+    focal = soft_target_focal_loss(logits, wanted).sum((1, 2))
+    for name, part in (("classification", slice(0, 3)), ("unlabeled", slice(3, 5))):
+        expected = focal[part].sum() / wanted[part].sum().clamp_min(1)
+        assert terms[name].item() == pytest.approx(expected.item(), rel=1e-4)
+    total = share = 0.0
+    for case, (w, j) in enumerate(zip(weights, partners, strict=True)):
+        for source, part in ((case, w), (j, 1 - w)):
+            for anchor in range(len(anchors)) if source < 3 else ():
+                row = int(matched[source, anchor])
+                if row >= 0:
+                    code = network.encode(labeled["box"][source, row][None], anchors[anchor][None])[0]
+                    total += (
+                        part * torch.nn.functional.smooth_l1_loss(codes[case, anchor], code, reduction="sum").item()
+                    )
+                    share += part
+    assert share > 1
+    assert terms["box"].item() == pytest.approx(total / share, rel=1e-4)
+
+
+def test_objects_of_unlabelled_patches_are_mixed_where_the_detector_is_sure(
+    monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch
+) -> None:
+    given: list[tuple[Tensor, Tensor]] = []
+
+    def note(images: Tensor, found: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
+        given.append((found, partners))
+        return images
+
+    monkeypatch.setattr(module, "mix_objects", note)
+    for threshold, objects in ((0.99, 1), (0.0, 5)):
+        method(object_threshold=threshold)(batch)
+        found, partners = given.pop()
+        assert found.shape == (5, 2, 6)
+        present = ~found.isnan().any(2)
+        # of the labelled patches two have an object each; of the unlabelled ones as many as there are rows
+        assert present[:3].sum() == 2
+        assert present[3:].any() == (threshold == 0.0)
+        assert int(present.sum()) >= objects
+        assert ((partners >= 0) == present).all()
+
+
+@pytest.mark.parametrize("arguments", [{}, PLAIN])
+def test_patches_without_a_box_train(arguments: dict[str, Any], batch: boxes.Batch) -> None:
+    objective = method(**arguments)
+    nothing = boxes.without_objects(batch)
+    for given in (nothing, {"labeled": nothing["labeled"]}):
+        objective.zero_grad()
+        terms = objective(given)
+        assert terms["box"].item() == 0
+        objective.total(terms).backward()
+        # every parameter takes part in the exchange of gradients, also those of the box head
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.network.parameters())
+
+
+def test_without_mixing_and_unlabelled_patches_it_is_the_supervised_detector(batch: boxes.Batch) -> None:
+    network = boxes.detector()
+    objective = method(copy.deepcopy(network), **PLAIN)
+    weighed = method(network, **PLAIN)
+    weighed.weights["unlabeled"] = 0.0
+    alone = objective({"labeled": batch["labeled"]})
+    assert set(alone) == {"classification", "box"}
+    assert set(objective.figures) == {"positive"}
+    both = weighed(batch)
+    assert objective.total(alone).item() == pytest.approx(weighed.total(both).item(), rel=1e-5)
+    objective.total(alone).backward()
+    weighed.total(both).backward()
+    for mine, theirs in zip(objective.network.parameters(), network.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, atol=1e-5)
+
+
+def test_targets_come_from_the_average(batch: boxes.Batch) -> None:
+    objective = method(decay=0.9, **PLAIN)
+    objective(batch)
+    before = objective.figures["mass"]
+    helpers.perturb([objective.network], 0.3)
+    torch.manual_seed(0)
+    objective(batch)
+    assert torch.allclose(before, objective.figures["mass"], rtol=0.2)
+    for p in objective.teacher.parameters():
+        p.zero_()
+    objective(batch)
+    assert objective.figures["mass"] > 2 * before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"views": 0}, "`views` must be 1 or more, got 0"),
+        ({"temperature": 0.0}, "`temperature` must be above 0, got 0.0"),
+        ({"eta": -1.0}, "`eta` must be above 0, got -1.0"),
+        ({"object_mix": 1.2}, r"`object_mix` must be in \[0, 1\], got 1.2"),
+        ({"object_threshold": 1.0}, r"`threshold` must be in \[0, 1\), got 1.0"),
+        ({"decay": 1.0}, r"`decay` must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_messages(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        method(**arguments)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_ssl.transforms.mask_boxes import MaskToBoxesD, MaskToBoxesd, mask_to_boxes
+from monai_ssl.utils.errors import UserError
+
+
+def flooded(mask):
+    """The same, voxel by voxel."""
+    found, seen = [], np.zeros(mask.shape, bool)
+    for start in map(tuple, np.argwhere(mask > 0)):
+        if seen[start]:
+            continue
+        seen[start], stack, voxels = True, [start], []
+        while stack:
+            voxel = stack.pop()
+            voxels.append(voxel)
+            for step in itertools.product((-1, 0, 1), repeat=3):
+                near = tuple(np.add(voxel, step))
+                inside = all(0 <= place < length for place, length in zip(near, mask.shape, strict=True))
+                if inside and not seen[near] and mask[near] == mask[start]:
+                    seen[near] = True
+                    stack.append(near)
+        found.append((int(mask[start]) - 1, *np.min(voxels, 0), *(np.max(voxels, 0) + 1)))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_are_those_of_a_flood_fill(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.choice(3, (9, 8, 7), p=(0.94, 0.03, 0.03)).astype(np.int32)
+    boxes, classes = mask_to_boxes(mask)
+    rows = [(int(label), *map(int, box)) for label, box in zip(classes, boxes, strict=True)]
+    assert sorted(rows) == flooded(mask)
+    assert len(rows) > 4
+    assert classes.tolist() == sorted(classes.tolist())
+    assert (boxes.dtype, classes.dtype) == (torch.float32, torch.int64)
+
+
+def test_edges_are_those_of_the_voxels():
+    mask = np.zeros((6, 7, 8), np.int32)
+    mask[0:2, 3:7, 5] = 1
+    boxes, classes = mask_to_boxes(mask)
+    assert boxes.tolist() == [[0, 3, 5, 2, 7, 6]]
+    assert classes.tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_an_empty_mask_has_no_boxes(kind):
+    mask = MetaTensor(torch.zeros(1, 4, 5, 6, dtype=kind))
+    out = MaskToBoxesd()({"image": 1, "label": mask})
+    assert out["box"].shape == (0, 6)
+    assert out["label"].shape == (0,)
+    assert (out["box"].dtype, out["label"].dtype) == (torch.float32, torch.int64)
+
+
+def test_keys_and_the_input_stay():
+    mask = torch.zeros(1, 4, 5, 6)
+    mask[0, 1, 2, 3] = 2
+    data = {"mask": mask.clone(), "other": 1}
+    out = MaskToBoxesd("mask", "boxes", "classes", classes=2)(data)
+    assert torch.equal(data["mask"], mask)
+    assert set(data) == {"mask", "other"}
+    assert torch.equal(out["mask"], mask)
+    assert out["boxes"].tolist() == [[1, 2, 3, 2, 3, 4]]
+    assert out["classes"].tolist() == [1]
+    assert MaskToBoxesD is MaskToBoxesd
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.5, r"m\.nii: has the value 0\.5; .*whole numbers from 0 to 2"),
+        (3, "has the value 3"),
+        (-1, "has the value -1"),
+        (float("nan"), "has the value nan"),
+    ],
+)
+def test_wrong_values_name_the_file(value, message):
+    mask = MetaTensor(torch.full((1, 2, 2, 2), float(value)), meta={"filename_or_obj": "m.nii"})
+    with pytest.raises(UserError, match=message):
+        MaskToBoxesd(classes=2)({"label": mask})
+
+
+def test_one_channel():
+    with pytest.raises(ValueError, match=r"`label` must be a mask of one channel, got shape \(2, 3, 3, 3\)"):
+        MaskToBoxesd()({"label": torch.zeros(2, 3, 3, 3)})
