@@ -37,6 +37,7 @@ _DASHES = (0, (2.2, 1.4))
 
 Record = Mapping[str, Any]
 Array = NDArray[np.float64]
+Four = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class Tile:
     volume: float
     side: float
     image: NDArray[np.uint8]
-    extent: tuple[float, ...]
-    predicted: tuple[float, ...] | None
-    truths: tuple[tuple[float, ...], ...]
+    extent: Four
+    predicted: Four | None
+    truths: tuple[Four, ...]
 
 
 class BoxOverlay:
@@ -182,7 +183,8 @@ def draw_tiles(
         fontweight="bold",
         color=INK,
     )
-    for part, (title, chosen) in zip(figure.subfigures(3, 1), rows.items(), strict=True):
+    parts: Any = figure.subfigures(3, 1)
+    for part, (title, chosen) in zip(parts, rows.items(), strict=True):
         part.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
         for place, axes in enumerate(part.subplots(1, count, squeeze=False)[0]):
             if place < len(chosen):
@@ -239,7 +241,7 @@ def _cut(
     def place(axis: int, edge: float) -> float:
         return float((centre[axis] - edge) * spacing[axis] + half)
 
-    def rectangle(corners: Array) -> tuple[float, ...]:
+    def rectangle(corners: Array) -> Four:
         x, y = place(0, corners[3]), place(1, corners[4])
         return x, y, place(0, corners[0]) - x, place(1, corners[1]) - y
 

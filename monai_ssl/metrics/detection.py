@@ -79,8 +79,9 @@ def summarise_detections(
     ``mean`` holds ``cpm`` and ``sensitivity_0.125`` to ``sensitivity_8`` of all classes pooled in one curve, and
     ``map``, the mean of the average precision over the classes that have a box; ``classes`` holds each class apart.
     ``intervals`` are the 2.5th and the 97.5th percentile over draws of as many cases with replacement, where draws
-    without a true box are left out: they hold for other cases, not for another training. Figures that are undefined
-    are None, and ``notes`` says why. Cases without a box count with their false positives.
+    without a true box are left out: they hold for other cases, not for another training, and are a little narrow with
+    few (simulated, those of CPM covered 92 % with 20 scans and 94 % with 50). Figures that are undefined are None, and
+    ``notes`` says why. Cases without a box count with their false positives.
 
     Args:
         records: of :func:`~monai_ssl.metrics.box_matching.detection_record`; the summary keeps them as ``cases``.

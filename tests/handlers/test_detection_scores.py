@@ -143,7 +143,7 @@ def test_an_overlay_gets_what_was_matched() -> None:
     _, volume, affine, matched = overlay.added[1]
     assert np.array_equal(volume, CASES[1]["image"][0].numpy())
     assert np.array_equal(affine, AFFINE.float())
-    again = match_boxes(BOX + FAR, np.float32([0.3, 0.8]), [0, 0], BOX, [0])
+    again = match_boxes(BOX + FAR, np.array([0.3, 0.8], np.float32), [0, 0], BOX, [0])
     assert np.array_equal(matched.boxes, again.boxes)
     assert np.array_equal(matched.hits, again.hits)
     assert overlay.drawn == curve.drawn == [summaries[0]["cases"]]

@@ -146,7 +146,7 @@ def test_the_surest_of_each_class_are_kept() -> None:
 
 def test_record() -> None:
     matched = match_boxes(
-        np.tile(BOX, (4, 1)), np.float32([0.1, 0.7, 0.4, 0.3]), [0, 0, 0, 1], [BOX, BOX], [0, 0], classes=2
+        np.tile(BOX, (4, 1)), np.array([0.1, 0.7, 0.4, 0.3], np.float32), [0, 0, 0, 1], [BOX, BOX], [0, 0], classes=2
     )
     record = detection_record("/data/patients/a.nii.gz", matched, ["nodule", "node"])
     assert record == {

@@ -51,7 +51,15 @@ def summary_of(cases: list[MatchedBoxes], **change: Any) -> dict[str, Any]:
 def coco_figures(cases: list[Case]) -> list[float]:
     metric = COCOMetric(NAMES, iou_list=(0.1,), max_detection=(100,), verbose=False)
     boxes, scores, labels, true_boxes, true_labels = (list(part) for part in zip(*cases, strict=True))
-    matches = matching_batch(box_iou, metric.iou_thresholds, boxes, labels, scores, true_boxes, true_labels)
+    matches = matching_batch(
+        lambda *given: np.asarray(box_iou(*given)),
+        metric.get_iou_thresholds(),
+        boxes,
+        labels,
+        scores,
+        true_boxes,
+        true_labels,
+    )
     figures, _ = metric(matches)
     return [figures[f"{name}_mAP_IoU_0.10_0.50_0.05_MaxDet_100"] for name in NAMES]
 
