@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from monai_ssl.data.datalist import check_leaks, class_names, load_cases
+from monai_ssl.data.datalist import class_names, load_cases
 from monai_ssl.data.images import images_to_learn_from, images_to_predict
+from monai_ssl.data.leaks import check_leaks
 
 if TYPE_CHECKING:
     from monai_ssl.data.scans import ScanDataset

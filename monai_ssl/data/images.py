@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from monai_ssl.data.datalist import check_leaks, load_images
+from monai_ssl.data.datalist import load_images
+from monai_ssl.data.leaks import check_leaks
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["images_to_learn_from", "images_to_predict"]

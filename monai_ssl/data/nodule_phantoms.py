@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from scipy.ndimage import find_objects, gaussian_filter
+from scipy.ndimage import find_objects
 
 from monai_ssl.data.chest_anatomy import AIR, draw_chest, draw_nodules, draw_vessels
-from monai_ssl.utils.errors import UserError
+from monai_ssl.data.phantom_scans import check_counts, ct_scan, empty_folder, placed, save_scan
 from monai_ssl.utils.files import write_json
 
 __all__ = ["NODULE_CLASSES", "nodule_phantom", "write_nodule_phantoms"]
@@ -53,7 +52,7 @@ def nodule_phantom(
     Raises:
         ValueError: if ``index`` or ``seed`` is negative, or ``size`` is too small.
     """
-    _check(size, index=index, seed=seed)
+    check_counts(size, _SMALLEST, index=index, seed=seed)
     frame, anatomy, disease, appearance = (
         np.random.Generator(np.random.Philox(child)) for child in np.random.SeedSequence([seed, index]).spawn(4)
     )
@@ -65,8 +64,8 @@ def nodule_phantom(
     drawn_healthy = disease.uniform() < 0.25
     count = 0 if (drawn_healthy if healthy is None else healthy) else count
     mask = draw_nodules(disease, intensity, lung, vessels, spacing, count)
-    image = _scanned(appearance, intensity)
-    flips, affine = _placed(frame, shape, spacing)
+    image = ct_scan(appearance, intensity, intensity > AIR, blur=(0.4, 0.6)).astype(np.float32)
+    flips, affine = placed(frame, shape, spacing, _ORIENTATIONS)
     image, mask = np.ascontiguousarray(image[flips]), np.ascontiguousarray(mask[flips])
     return image, mask, _boxes(mask, affine), affine
 
@@ -101,16 +100,12 @@ def write_nodule_phantoms(
         ValueError: if ``cases`` is below 1, ``unlabeled`` is negative, ``healthy`` is no share, or
             :func:`nodule_phantom` refuses an argument.
     """
-    _check(size, seed=seed, unlabeled=unlabeled)
+    check_counts(size, _SMALLEST, seed=seed, unlabeled=unlabeled)
     if cases < 1:
         raise ValueError(f"`cases` must be at least 1, got {cases}.")
     if not 0.0 <= healthy <= 1.0:
         raise ValueError(f"`healthy` must be in [0, 1], got {healthy}.")
-    root = Path(folder)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root}: phantoms are written to a new or empty folder: remove it or name another one.")
-    for name in ("imagesTr", *(["imagesUn"] if unlabeled else [])):
-        (root / name).mkdir(parents=True)
+    root = empty_folder(folder, ("imagesTr", *(["imagesUn"] if unlabeled else [])))
     training: list[dict[str, Any]] = []
     without: list[dict[str, Any]] = []
     for index in range(cases + unlabeled):
@@ -119,43 +114,13 @@ def write_nodule_phantoms(
         chosen = None if place < 0 else until > before
         image, _, boxes, affine = nodule_phantom(index, seed=seed, healthy=chosen, size=size)
         entry: dict[str, Any] = {"image": f"./{'imagesTr' if place < 0 else 'imagesUn'}/chest_{index:03d}.nii.gz"}
-        scan = nib.Nifti1Image(image.astype(np.int16), affine)
-        scan.header.set_xyzt_units("mm")
-        nib.save(scan, root / entry["image"])
+        save_scan(image.astype(np.int16), affine, root / entry["image"])
         if place < 0:
             training.append({**entry, "box": np.round(boxes, 4).tolist(), "label": [0] * len(boxes)})
         else:
             without.append(entry)
     write_json(root / "detection.json", _listing(training, without))
     return root / "detection.json"
-
-
-def _check(size: Sequence[int], **counts: int) -> None:
-    for name, value in counts.items():
-        if value < 0:
-            raise ValueError(f"`{name}` must not be negative, got {value}.")
-    if len(size) != 3 or min(size) < _SMALLEST:
-        raise ValueError(f"`size` must be three numbers of at least {_SMALLEST} voxels, got {tuple(size)}.")
-
-
-def _scanned(rng: np.random.Generator, intensity: np.ndarray) -> np.ndarray:
-    """What a scanner makes of it: texture, blur, noise that neighbours share, whole Hounsfield units."""
-    image = intensity + 25 * gaussian_filter(rng.standard_normal(intensity.shape), 1.0) * (intensity > AIR)
-    image = gaussian_filter(image, rng.uniform(0.4, 0.6))
-    image += 1.5 * rng.uniform(8, 18) * gaussian_filter(rng.standard_normal(image.shape), 0.5)
-    return np.rint(np.clip(image, -1024, 3071)).astype(np.float32)
-
-
-def _placed(
-    rng: np.random.Generator, shape: Sequence[int], spacing: np.ndarray
-) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Draw origin and orientation; return the flips that bring RAS voxels there, and the affine."""
-    origin = rng.uniform(-60, 60, 3) - spacing * shape / 2
-    flipped = [have != want for have, want in zip(rng.choice(_ORIENTATIONS), "RAS", strict=True)]
-    affine = np.diag([*np.where(flipped, -spacing, spacing), 1.0])
-    affine[:3, 3] = np.where(flipped, origin + spacing * (np.array(shape) - 1), origin)
-    # NIfTI keeps float32: with such values a file gives back exactly this affine
-    return tuple(slice(None, None, -1 if flip else 1) for flip in flipped), affine.astype(np.float32).astype(float)
 
 
 def _boxes(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:

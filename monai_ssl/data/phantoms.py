@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from monai_ssl.data.phantom_anatomy import AIR, draw_anatomy, smooth_field
-from monai_ssl.utils.errors import UserError
+from monai_ssl.data.phantom_scans import check_counts, ct_scan, empty_folder, placed, save_scan
 from monai_ssl.utils.files import write_json
 
 __all__ = ["PHANTOM_CLASSES", "PHANTOM_MODALITIES", "phantom", "write_phantoms"]
@@ -66,7 +65,8 @@ def phantom(
     shape = [int(n + frame.integers(-(n // 16), n // 16 + 1)) for n in size]
     tissue, label = draw_anatomy(anatomy, shape)
     image = (_mri if modality == "MRI" else _ct)(appearance, tissue).astype(np.float32)
-    flips, affine = _frame(frame, shape)
+    spacing = frame.uniform(0.9, 1.1) * np.array([1.0, 1.0, 1.2])
+    flips, affine = placed(frame, shape, spacing, _ORIENTATIONS)
     return np.ascontiguousarray(image[flips]), np.ascontiguousarray(label[flips]), affine
 
 
@@ -102,34 +102,26 @@ def write_phantoms(
     _check(modality, size, seed=seed, unlabeled=unlabeled)
     if cases < 1:
         raise ValueError(f"`cases` must be at least 1, got {cases}.")
-    root = Path(folder)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root}: phantoms are written to a new or empty folder: remove it or name another one.")
-    for name in ("imagesTr", "labelsTr", *(["imagesUn"] if unlabeled else [])):
-        (root / name).mkdir(parents=True)
+    root = empty_folder(folder, ("imagesTr", "labelsTr", *(["imagesUn"] if unlabeled else [])))
     training: list[dict[str, str]] = []
     without: list[dict[str, str]] = []
     for index in range(cases + unlabeled):
         image, label, affine = phantom(index, seed=seed, modality=modality, size=size)
         file = f"phantom_{index:03d}.nii.gz"
         entry = {"image": f"./{'imagesTr' if index < cases else 'imagesUn'}/{file}"}
-        _save(image.astype(np.int16) if modality == "CT" else image, affine, root / entry["image"])
+        save_scan(image.astype(np.int16) if modality == "CT" else image, affine, root / entry["image"])
         if index < cases:
             entry["label"] = f"./labelsTr/{file}"
-            _save(label, affine, root / entry["label"])
+            save_scan(label, affine, root / entry["label"])
         (training if index < cases else without).append(entry)
     write_json(root / "dataset.json", _listing(modality, training, without))
     return root / "dataset.json"
 
 
 def _check(modality: str, size: Sequence[int], **counts: int) -> None:
-    for name, value in counts.items():
-        if value < 0:
-            raise ValueError(f"`{name}` must not be negative, got {value}.")
     if modality not in PHANTOM_MODALITIES:
         raise ValueError(f"`modality` must be one of {', '.join(PHANTOM_MODALITIES)}, got {modality!r}.")
-    if len(size) != 3 or min(size) < _SMALLEST:
-        raise ValueError(f"`size` must be three numbers of at least {_SMALLEST} voxels, got {tuple(size)}.")
+    check_counts(size, _SMALLEST, **counts)
 
 
 def _mri(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
@@ -147,28 +139,7 @@ def _mri(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
 def _ct(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
     mean, spread = np.array(_CT)
     image = (mean + spread * rng.uniform(-1, 1, len(mean)))[tissue]
-    image += 25 * gaussian_filter(rng.standard_normal(tissue.shape), 1.0) * (tissue != AIR)
-    image = gaussian_filter(image, rng.uniform(0.5, 0.75))
-    # reconstruction leaves noise that is correlated between neighbours
-    image += 1.5 * rng.uniform(8, 18) * gaussian_filter(rng.standard_normal(tissue.shape), 0.5)
-    return np.asarray(np.rint(np.clip(image, -1024, 3071)))
-
-
-def _frame(rng: np.random.Generator, shape: Sequence[int]) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Draw spacing, origin and orientation; return the flips that bring RAS voxels there, and the affine."""
-    spacing = rng.uniform(0.9, 1.1) * np.array([1.0, 1.0, 1.2])
-    origin = rng.uniform(-60, 60, 3) - spacing * shape / 2
-    flipped = [have != want for have, want in zip(rng.choice(_ORIENTATIONS), "RAS", strict=True)]
-    affine = np.diag([*np.where(flipped, -spacing, spacing), 1.0])
-    affine[:3, 3] = np.where(flipped, origin + spacing * (np.array(shape) - 1), origin)
-    # NIfTI keeps float32: with such values a file gives back exactly this affine
-    return tuple(slice(None, None, -1 if flip else 1) for flip in flipped), affine.astype(np.float32).astype(float)
-
-
-def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, path)
+    return ct_scan(rng, image, tissue != AIR, blur=(0.5, 0.75))
 
 
 def _listing(modality: str, training: list[dict[str, str]], unlabeled: list[dict[str, str]]) -> dict[str, Any]:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
 from typing import Any, Protocol
 
-import ignite.distributed as idist
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.data.meta_tensor import MetaTensor
-from monai.utils import ImageMetaKey
 from numpy.typing import NDArray
 from torch import Tensor
 
+from monai_ssl.handlers.base import CaseReport
 from monai_ssl.metrics.box_matching import MatchedBoxes, detection_record, match_boxes
 from monai_ssl.metrics.detection import summarise_detections
+from monai_ssl.transforms.boxes import world_to_voxel_boxes
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.files import write_json
 
 __all__ = ["DetectionReport"]
-
-logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 _SPACES = ("voxel", "RAS", "LPS")
@@ -47,15 +42,14 @@ class BoxDrawer(Protocol):
     def draw(self, cases: Sequence[Mapping[str, Any]]) -> None: ...
 
 
-class DetectionReport:
+class DetectionReport(CaseReport):
     """Match the boxes of each case as it comes out of the evaluator and write ``metrics.json`` at the end.
 
     Attach it to an evaluator with ``decollate=True`` whose batch and output, taken together, have for each case the
     predicted boxes, scores and classes and the true boxes and classes, both in the same space; rows of class -1 are
     padding, and a case may have no box at all. CPM goes to ``engine.state.metrics["cpm"]`` (NaN where no case has a
     box), the whole summary of :func:`~monai_ssl.metrics.detection.summarise_detections` to
-    ``engine.state.detection_summary``. With several processes the cases of all are gathered, and the first process
-    writes; the overlay then chooses among the first process's cases. Give each case to one process only.
+    ``engine.state.detection_summary``. For several processes see :class:`~monai_ssl.handlers.base.CaseReport`.
 
     Args:
         output: the JSON file, or a function that is given the summary instead.
@@ -106,11 +100,7 @@ class DetectionReport:
             raise ValueError(f"`space` must be one of {', '.join(_SPACES)}, got {space!r}.")
         if not class_names:
             raise ValueError("`class_names` must hold at least one class, got none.")
-        self.output = output
-        self.class_names = list(class_names)
-        self.part = part
-        self.weights = os.fspath(weights)
-        self.list_name = os.fspath(list_name)
+        super().__init__(output, class_names, part, weights, list_name, overlay)
         self.iou_threshold = iou_threshold
         self.max_detections = max_detections
         self.space = space
@@ -119,41 +109,36 @@ class DetectionReport:
         self.keys = (pred_box, pred_score, pred_label, box, label)
         self.curve = curve
         self.overlay = overlay
-        self.cases: list[tuple[dict[str, Any], MatchedBoxes]] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Hang on to the start of the run, each iteration and the end."""
-        engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.score)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
+    def score_case(self, name: str, case: Mapping[str, Any]) -> tuple[dict[str, Any], MatchedBoxes]:
+        """The case's record and what its boxes were matched with.
 
-    def start(self, engine: Engine) -> None:
-        """Forget the cases of the run before."""
-        self.cases = []
+        Raises:
+            UserError: when the case lacks something, or its boxes are none.
+        """
+        missing = [key for key in self.keys if not isinstance(case.get(key), (Tensor, np.ndarray))]
+        if missing:
+            raise UserError(f"a case to score must have {', '.join(missing)}, got {', '.join(sorted(case))}.")
+        boxes, scores, labels, true_boxes, true_labels = (_array(case[key]) for key in self.keys)
+        matched = match_boxes(
+            self._corners(boxes),
+            scores,
+            labels,
+            self._corners(true_boxes),
+            true_labels,
+            classes=len(self.class_names),
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )
         if self.overlay is not None:
-            self.overlay.clear()
+            image = case["image"]
+            affine = torch.as_tensor(_array(image.affine)) if isinstance(image, MetaTensor) else torch.eye(4)
+            self.overlay.add(name, _array(image[0]), affine.numpy(), self._in_voxels(matched, affine))
+        return detection_record(name, matched, self.class_names), matched
 
-    def score(self, engine: Engine) -> None:
-        """Match the cases of this iteration and let go of their volumes.
-
-        Raises:
-            UserError: when a case lacks something, or its boxes are none; the case's file is named.
-        """
-        if not isinstance(engine.state.output, list) or not isinstance(engine.state.batch, list):
-            raise UserError("`DetectionReport` must be attached to an evaluator with decollate=True.")
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self._score_case({**batch, **output})
-
-    def finish(self, engine: Engine) -> None:
-        """Summarise, publish, write and draw.
-
-        Raises:
-            UserError: when there was no case.
-        """
-        cases = self.cases
-        if idist.get_world_size() > 1:
-            cases = [case for part in _gather(self.cases) for case in part]
-        summary = summarise_detections(
+    def summarise(self, cases: list[tuple[dict[str, Any], MatchedBoxes]]) -> dict[str, Any]:
+        """See :func:`monai_ssl.metrics.detection.summarise_detections`."""
+        return summarise_detections(
             [record for record, _ in cases],
             [matched for _, matched in cases],
             part=self.part,
@@ -164,56 +149,36 @@ class DetectionReport:
             resamples=self.resamples,
             seed=self.seed,
         )
+
+    def publish(self, engine: Engine, summary: dict[str, Any]) -> str:
+        """CPM and summary into the engine's state."""
         cpm = summary["mean"]["cpm"]
         engine.state.metrics["cpm"] = float("nan") if cpm is None else cpm
         engine.state.detection_summary = summary
-        if idist.get_rank() != 0:
-            return
-        logger.info(f"{self.part}: {_in_words(summary)}")
-        if callable(self.output):
-            self.output(summary)
-        else:
-            write_json(Path(self.output), summary)
+        return _in_words(summary)
+
+    def draw(self, summary: dict[str, Any]) -> None:
+        """The curve, and the overlay of hits, misses and false alarms."""
         for drawer in (self.curve, self.overlay):
             if drawer is not None:
                 drawer.draw(summary["cases"])
-
-    def _score_case(self, case: Mapping[str, Any]) -> None:
-        name = _file_name(case)
-        missing = [key for key in self.keys if not isinstance(case.get(key), (Tensor, np.ndarray))]
-        if missing:
-            raise UserError(f"{name}: a case to score must have {', '.join(missing)}, got {', '.join(sorted(case))}.")
-        boxes, scores, labels, true_boxes, true_labels = (_array(case[key]) for key in self.keys)
-        try:
-            matched = match_boxes(
-                self._corners(boxes),
-                scores,
-                labels,
-                self._corners(true_boxes),
-                true_labels,
-                classes=len(self.class_names),
-                iou_threshold=self.iou_threshold,
-                max_detections=self.max_detections,
-            )
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        self.cases.append((detection_record(name, matched, self.class_names), matched))
-        if self.overlay is not None:
-            image = case["image"]
-            affine = _array(image.affine) if isinstance(image, MetaTensor) else np.eye(4)
-            if self.space != "voxel":
-                matched = replace(
-                    matched,
-                    boxes=_to_voxels(matched.boxes, affine, self.space),
-                    true_boxes=_to_voxels(matched.true_boxes, affine, self.space),
-                )
-            self.overlay.add(name, _array(image[0]), affine, matched)
 
     def _corners(self, boxes: NDArray[Any]) -> NDArray[Any]:
         if self.space == "voxel" or boxes.ndim != 2:
             return boxes
         centre, half = boxes[:, :3], boxes[:, 3:] / 2
         return np.concatenate([centre - half, centre + half], axis=1)
+
+    def _in_voxels(self, matched: MatchedBoxes, affine: Tensor) -> MatchedBoxes:
+        if self.space == "voxel":
+            return matched
+        own = torch.diag(affine.new_tensor([-1, -1, 1, 1])) @ affine if self.space == "LPS" else affine
+
+        def moved(corners: Array) -> Array:
+            low, high = torch.as_tensor(corners).split(3, -1)
+            return world_to_voxel_boxes(torch.cat([(low + high) / 2, high - low], -1), own).double().numpy()
+
+        return replace(matched, boxes=moved(matched.boxes), true_boxes=moved(matched.true_boxes))
 
 
 def _in_words(summary: Mapping[str, Any]) -> str:
@@ -225,30 +190,9 @@ def _in_words(summary: Mapping[str, Any]) -> str:
     return f"CPM {mean['cpm']:.4f}{spread}, mean average precision {mean['map']:.4f} {over}"
 
 
-def _gather(cases: list[tuple[dict[str, Any], MatchedBoxes]]) -> list[list[tuple[dict[str, Any], MatchedBoxes]]]:
-    gathered: list[list[tuple[dict[str, Any], MatchedBoxes]]] = [[] for _ in range(idist.get_world_size())]
-    torch.distributed.all_gather_object(gathered, cases)
-    return gathered
-
-
-def _file_name(case: Mapping[str, Any]) -> str:
-    image = case.get("image")
-    path = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
-    return PurePath(str(path)).name if path else "case without a file name"
-
-
 def _array(values: Tensor | NDArray[Any]) -> NDArray[Any]:
     if not isinstance(values, Tensor):
         return values
     plain = values.detach().as_subclass(Tensor).cpu()
     # NumPy has no bfloat16
     return plain.float().numpy() if plain.is_floating_point() else plain.numpy()
-
-
-def _to_voxels(corners: Array, affine: Array, space: str) -> Array:
-    """Boxes in millimetres to the hull of their eight corners in edge coordinates; an affine maps voxel centres."""
-    eight = np.stack(np.meshgrid([0, 3], [1, 4], [2, 5], indexing="ij"), axis=-1).reshape(8, 3)
-    points = corners[:, eight] * ((-1, -1, 1) if space == "LPS" else 1)
-    inverse = np.linalg.inv(affine)
-    voxels = points @ inverse[:3, :3].T + inverse[:3, 3] + 0.5
-    return np.concatenate([voxels.min(axis=1), voxels.max(axis=1)], axis=1)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePath
 from typing import Any, Protocol
 
-import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.transforms import ResampleToMatch
-from monai.utils import ImageMetaKey
 from torch import Tensor
 
+from monai_ssl.handlers.base import CaseReport
 from monai_ssl.metrics.segmentation import case_record, segmentation_scores, summarise
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.files import write_json
 
 __all__ = ["SegmentationReport"]
-
-logger = logging.getLogger(__name__)
 
 
 class CaseDrawer(Protocol):
@@ -36,14 +30,14 @@ class CaseDrawer(Protocol):
     def draw(self, class_names: Sequence[str]) -> None: ...
 
 
-class SegmentationReport:
+class SegmentationReport(CaseReport):
     """Score each case as it comes out of the evaluator and write ``metrics.json`` at the end.
 
     Attach it to a ``SupervisedEvaluator`` with ``decollate=True`` whose postprocessing leaves ``pred`` as a label map
     in the voxels of the input image, and ``label`` in the same voxels; the spacing is the label's. The mean Dice goes
     to ``engine.state.metrics["dice"]`` (NaN where no case has a class), the whole summary to
-    ``engine.state.segmentation_summary``. With several processes the cases of all are gathered, and the first process
-    writes; the overlay then chooses among the first process's cases. Give each case to one process only.
+    ``engine.state.segmentation_summary``. For several processes see
+    :class:`~monai_ssl.handlers.base.CaseReport`.
 
     Args:
         output: the JSON file, or a function that is given the summary instead.
@@ -67,48 +61,39 @@ class SegmentationReport:
         tolerance_mm: float = 1.0,
         overlay: CaseDrawer | None = None,
     ) -> None:
-        self.output = output
-        self.class_names = list(class_names)
-        self.part = part
-        self.weights = os.fspath(weights)
-        self.list_name = os.fspath(list_name)
+        super().__init__(output, class_names, part, weights, list_name, overlay)
         self.tolerance_mm = tolerance_mm
         self.overlay = overlay
-        self.cases: list[dict[str, Any]] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Hang on to the start of the run, each iteration and the end."""
-        engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.score)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
+    def score_case(self, name: str, case: Mapping[str, Any]) -> dict[str, Any]:
+        """The case's record, see :func:`monai_ssl.metrics.segmentation.case_record`.
 
-    def start(self, engine: Engine) -> None:
-        """Forget the cases of the run before."""
-        self.cases = []
+        Raises:
+            UserError: when the case lacks its prediction or label, or they do not fit.
+        """
+        missing = [key for key in ("pred", "label") if not isinstance(case.get(key), Tensor)]
+        if missing:
+            raise UserError(f"a case to score must have {' and '.join(missing)}, got {sorted(case)}.")
+        prediction, label = _volume("pred", case["pred"]), _volume("label", case["label"])
+        affine = case["label"].affine if isinstance(case["label"], MetaTensor) else torch.eye(4)
+        scores = segmentation_scores(
+            prediction,
+            label,
+            spacing=[float(step) for step in affine_to_spacing(affine)],
+            class_names=self.class_names,
+            tolerance_mm=self.tolerance_mm,
+        )
+        record = case_record(name, scores)
         if self.overlay is not None:
-            self.overlay.clear()
+            # the prediction's grid, not the label's: it was inverted from the image and has the image's header
+            grid = case["pred"] if isinstance(case["pred"], MetaTensor) else case["label"]
+            image, voxels = _image_on(case["image"], grid)
+            self.overlay.add(name, record["mean"]["dice"], image, label, prediction, voxels)
+        return record
 
-    def score(self, engine: Engine) -> None:
-        """Score the cases of this iteration and let go of their volumes.
-
-        Raises:
-            UserError: when a case lacks its prediction or label, or they do not fit; the case's file is named.
-        """
-        if not isinstance(engine.state.output, list) or not isinstance(engine.state.batch, list):
-            raise UserError("`SegmentationReport` must be attached to an evaluator with decollate=True.")
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self._score_case({**batch, **output})
-
-    def finish(self, engine: Engine) -> None:
-        """Summarise, publish and write.
-
-        Raises:
-            UserError: when there was no case.
-        """
-        cases = self.cases
-        if idist.get_world_size() > 1:
-            cases = [case for part in _gather(self.cases) for case in part]
-        summary = summarise(
+    def summarise(self, cases: list[dict[str, Any]]) -> dict[str, Any]:
+        """See :func:`monai_ssl.metrics.segmentation.summarise`."""
+        return summarise(
             cases,
             part=self.part,
             weights=self.weights,
@@ -116,63 +101,24 @@ class SegmentationReport:
             class_names=self.class_names,
             tolerance_mm=self.tolerance_mm,
         )
+
+    def publish(self, engine: Engine, summary: dict[str, Any]) -> str:
+        """Mean Dice and summary into the engine's state."""
         dice = summary["mean"]["dice"]
         engine.state.metrics["dice"] = float("nan") if dice is None else dice
         engine.state.segmentation_summary = summary
-        if idist.get_rank() != 0:
-            return
         scored = "no class in any case" if dice is None else f"mean Dice {dice:.4f}"
-        logger.info(f"{self.part}: {scored} over {len(cases)} cases")
-        if callable(self.output):
-            self.output(summary)
-        else:
-            write_json(Path(self.output), summary)
+        return f"{scored} over {len(summary['cases'])} cases"
+
+    def draw(self, summary: dict[str, Any]) -> None:
+        """The overlay of worst, median and best case."""
         if self.overlay is not None:
             self.overlay.draw(self.class_names)
 
-    def _score_case(self, case: Mapping[str, Any]) -> None:
-        name = _file_name(case)
-        missing = [key for key in ("pred", "label") if not isinstance(case.get(key), Tensor)]
-        if missing:
-            raise UserError(f"{name}: a case to score must have {' and '.join(missing)}, got {sorted(case)}.")
-        prediction, label = _volume(name, "pred", case["pred"]), _volume(name, "label", case["label"])
-        affine = case["label"].affine if isinstance(case["label"], MetaTensor) else torch.eye(4)
-        try:
-            scores = segmentation_scores(
-                prediction,
-                label,
-                spacing=[float(step) for step in affine_to_spacing(affine)],
-                class_names=self.class_names,
-                tolerance_mm=self.tolerance_mm,
-            )
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        record = case_record(name, scores)
-        self.cases.append(record)
-        if self.overlay is not None:
-            # the prediction's grid, not the label's: it was inverted from the image and has the image's header
-            grid = case["pred"] if isinstance(case["pred"], MetaTensor) else case["label"]
-            image, voxels = _image_on(case["image"], grid)
-            self.overlay.add(name, record["mean"]["dice"], image, label, prediction, voxels)
 
-
-def _gather(cases: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    gathered: list[list[dict[str, Any]]] = [[] for _ in range(idist.get_world_size())]
-    torch.distributed.all_gather_object(gathered, cases)
-    return gathered
-
-
-def _file_name(case: Mapping[str, Any]) -> str:
-    for key in ("image", "label"):
-        path = case[key].meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(case.get(key), MetaTensor) else None
-        if path:
-            return PurePath(str(path)).name
-    return "case without a file name"
-
-
-def _volume(name: str, key: str, values: Tensor) -> Tensor:
+def _volume(key: str, values: Tensor) -> Tensor:
     if values.ndim != 4 or values.shape[0] != 1:
-        raise UserError(f"{name}: `{key}` must be a label map of shape (1, H, W, D), got {tuple(values.shape)}.")
+        raise UserError(f"`{key}` must be a label map of shape (1, H, W, D), got {tuple(values.shape)}.")
     return values.detach().as_subclass(Tensor)[0].cpu()
 
 
@@ -183,4 +129,4 @@ def _image_on(image: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         return first[0].detach().cpu(), torch.eye(4)
     if first.shape[1:] != grid.shape[1:] or not torch.allclose(first.affine, grid.affine, atol=1e-4):
         first = ResampleToMatch(mode="bilinear", padding_mode="border")(first, grid)
-    return _volume("image", "image", first), grid.affine.cpu()
+    return _volume("image", first), grid.affine.cpu()

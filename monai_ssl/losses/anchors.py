@@ -44,11 +44,19 @@ def mean_over_mass(losses: Tensor, targets: Tensor) -> Tensor:
         - losses, targets: ``(B, N, C)``
         - output: scalar, float32
 
+    Raises:
+        ValueError: when the shapes differ, as they do after a loss that took the mean.
+
     Reference:
         T.-Y. Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017, https://arxiv.org/abs/1708.02002, section 4,
         divides by the number of anchors with an object; the mass of soft targets is ours, as D. Wang et al., FocalMix,
         CVPR 2020, https://arxiv.org/abs/2003.09108, does not say by what.
     """
+    if losses.shape != targets.shape:
+        raise ValueError(
+            f"`losses` must be one for each target, {tuple(targets.shape)}, got {tuple(losses.shape)}: "
+            'of a loss module, `reduction` must be "none".'
+        )
     return losses.float().sum() / shared_sum(targets).clamp_min(1.0)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from monai_ssl.losses.anchors import box_regression, mean_over_mass, one_hot_targets
-from monai_ssl.losses.soft_focal import soft_target_focal_loss
 from monai_ssl.networks.anchor_targets import confident_boxes, soft_anchor_targets
 from monai_ssl.networks.detector import Detector
 from monai_ssl.networks.teacher import make_teacher
@@ -49,6 +48,8 @@ class FocalMix(TeacherObjective):
 
     Args:
         network: the detector.
+        loss: of every element of logits, with targets in [0, 1] of the same shape, such as
+            :class:`~monai_ssl.losses.SoftTargetFocalLoss` with ``reduction="none"``.
         spacing: mm of a voxel along each axis; axes that differ are not exchanged.
         views: number K, from 1; at most as many as the patch has symmetries: 8 to 48.
         temperature: of the sharpening, above 0; below 1 targets under 0.5 go down.
@@ -56,8 +57,6 @@ class FocalMix(TeacherObjective):
         image_mix: mix whole patches.
         object_mix: chance that an object is blended with another one, in [0, 1].
         object_threshold: confidence above which a box of an unlabelled patch is an object, in [0, 1).
-        gamma: power of the focal loss, from 0.
-        alphas: weights of targets 0 and 1, from 0.
         decay: the largest decay of a moving average that makes the targets and is deployed, in [0, 1), 0.99 say; None:
             the detector makes them itself and is deployed, as in the paper.
         weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``classification``, ``box`` and
@@ -78,6 +77,7 @@ class FocalMix(TeacherObjective):
     def __init__(
         self,
         network: Detector,
+        loss: Callable[[Tensor, Tensor], Tensor],
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
         views: int = 4,
         temperature: float = 0.7,
@@ -85,8 +85,6 @@ class FocalMix(TeacherObjective):
         image_mix: bool = True,
         object_mix: float = 1.0,
         object_threshold: float = 0.8,
-        gamma: float = 2.0,
-        alphas: Sequence[float] = (0.05, 0.95),
         decay: float | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
@@ -104,8 +102,7 @@ class FocalMix(TeacherObjective):
         self.eta = eta
         self.image_mix = image_mix
         self.object_mix = object_mix
-        self.gamma = gamma
-        self.alphas = (alphas[0], alphas[1])
+        self.loss = loss
         self.teacher: nn.Module | None = None if decay is None else make_teacher(network)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -130,15 +127,15 @@ class FocalMix(TeacherObjective):
         maps = self.network(mixed)
         logits, codes = (self.network.flatten(maps[key]) for key in (self.network.cls_key, self.network.box_reg_key))
         terms = {
-            "classification": self._focal(logits[:count], targets[:count]),
+            "classification": self._classification(logits[:count], targets[:count]),
             "box": self._regression(codes, boxes, matched, own, partners, images.shape[2:]),
         }
         if len(images) > count:
-            terms["unlabeled"] = self._focal(logits[count:], targets[count:])
+            terms["unlabeled"] = self._classification(logits[count:], targets[count:])
         return terms
 
-    def _focal(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return mean_over_mass(soft_target_focal_loss(logits, targets, self.gamma, self.alphas), targets)
+    def _classification(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return mean_over_mass(self.loss(logits, targets), targets)
 
     @torch.no_grad()
     def _unlabeled(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:

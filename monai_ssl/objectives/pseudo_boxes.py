@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from monai_ssl.losses.anchors import box_regression, mean_over_mass, one_hot_targets
-from monai_ssl.losses.soft_focal import soft_target_focal_loss
 from monai_ssl.networks.anchor_targets import confident_boxes, soft_anchor_targets
 from monai_ssl.networks.detector import Detector
 from monai_ssl.networks.teacher import make_teacher
@@ -40,9 +39,9 @@ class PseudoBoxes(TeacherObjective):
 
     Args:
         network: the detector.
+        loss: of every element of logits, with targets in [0, 1] of the same shape, such as
+            :class:`~monai_ssl.losses.SoftTargetFocalLoss` with ``reduction="none"``.
         threshold: confidence above which a box is an object, in [0, 1).
-        gamma: power of the focal loss, from 0.
-        alphas: weights of targets 0 and 1, from 0.
         decay: the largest decay of a moving average that makes the boxes and is deployed, in [0, 1); None: the detector
             makes them itself and is deployed.
         weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``classification``, ``box`` and
@@ -61,15 +60,13 @@ class PseudoBoxes(TeacherObjective):
     def __init__(
         self,
         network: Detector,
+        loss: Callable[[Tensor, Tensor], Tensor],
         threshold: float = 0.8,
-        gamma: float = 2.0,
-        alphas: Sequence[float] = (0.05, 0.95),
         decay: float | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(network, 0.0 if decay is None else decay, threshold, weights)
-        self.gamma = gamma
-        self.alphas = (alphas[0], alphas[1])
+        self.loss = loss
         self.teacher: nn.Module | None = None if decay is None else make_teacher(network)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -88,15 +85,15 @@ class PseudoBoxes(TeacherObjective):
         patch, anchor = (matched >= 0).nonzero(as_tuple=True)
         wanted = detector.encode(boxes[patch, matched[patch, anchor]], detector.anchors(size, images.device)[anchor])
         terms = {
-            "classification": self._focal(logits[:count], targets[:count]),
+            "classification": self._classification(logits[:count], targets[:count]),
             "box": box_regression(codes[patch, anchor], wanted, torch.ones_like(wanted[:, 0])),
         }
         if len(images) > count:
-            terms["unlabeled"] = self._focal(logits[count:], targets[count:])
+            terms["unlabeled"] = self._classification(logits[count:], targets[count:])
         return terms
 
-    def _focal(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return mean_over_mass(soft_target_focal_loss(logits, targets, self.gamma, self.alphas), targets)
+    def _classification(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return mean_over_mass(self.loss(logits, targets), targets)
 
     @torch.no_grad()
     def _unlabeled(self, images: Tensor, count: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from monai_ssl.data.datalist import check_leaks
+from monai_ssl.data.leaks import check_leaks
 from monai_ssl.study.plan import Plan, RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, PRETRAINING_LIST, PretrainSpec, pretrain_spec
 from monai_ssl.study.record import RunRecord, digest

@@ -81,7 +81,35 @@ def voxel_to_world_boxes(boxes: Tensor, affine: Tensor) -> Tensor:
     return torch.cat([centre, (high - low) @ matrix[:3, :3].abs().T], -1).float()
 
 
-class WorldToVoxelBoxd(MapTransform):
+class _BoxesOfImaged(MapTransform):
+    """Boxes that go with an image, from one frame to another by its affine."""
+
+    def __init__(
+        self,
+        box_keys: KeysCollection,
+        image_key: str = "image",
+        coordinates: Coordinates = "RAS",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(box_keys, allow_missing_keys)
+        if coordinates not in ("RAS", "LPS"):
+            raise ValueError(f"`coordinates` must be RAS or LPS, got {coordinates!r}.")
+        self.image_key = image_key
+        self.coordinates = coordinates
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        image = out[self.image_key]
+        affine = _affine(image, self.image_key, self.coordinates)
+        for key in self.key_iterator(out):
+            out[key] = self.moved(_rows(out[key], key), affine, image)
+        return out
+
+    def moved(self, boxes: Tensor, affine: Tensor, image: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class WorldToVoxelBoxd(_BoxesOfImaged):
     """Turn boxes of a data list into boxes of the image as it is by then, turned, resampled and padded.
 
     To be used after everything that changes the image's grid and knows no boxes (``Orientationd``, ``Spacingd``,
@@ -101,25 +129,11 @@ class WorldToVoxelBoxd(MapTransform):
         UserError: naming the image and the box, when a box lies wholly outside its image or is larger than it.
     """
 
-    def __init__(
-        self,
-        box_keys: KeysCollection,
-        image_key: str = "image",
-        coordinates: Coordinates = "RAS",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(box_keys, allow_missing_keys)
-        self.image_key = image_key
-        self.coordinates = _checked_coordinates(coordinates)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out = dict(data)
-        affine = _affine(out[self.image_key], self.image_key, self.coordinates)
-        for key in self.key_iterator(out):
-            world = _rows(out[key], key)
-            out[key] = world_to_voxel_boxes(world, affine)
-            self._check(world, out[key], out[self.image_key])
-        return out
+    def moved(self, boxes: Tensor, affine: Tensor, image: Tensor) -> Tensor:
+        """The boxes in the image's voxels."""
+        moved = world_to_voxel_boxes(boxes, affine)
+        self._check(boxes, moved, image)
+        return moved
 
     def _check(self, world: Tensor, boxes: Tensor, image: Tensor) -> None:
         size = torch.tensor(image.shape[1:])
@@ -137,7 +151,7 @@ class WorldToVoxelBoxd(MapTransform):
                 )
 
 
-class VoxelToWorldBoxd(MapTransform):
+class VoxelToWorldBoxd(_BoxesOfImaged):
     """Turn boxes of an image as it is by now into boxes of the world; undoes :class:`WorldToVoxelBoxd`.
 
     Args:
@@ -153,23 +167,9 @@ class VoxelToWorldBoxd(MapTransform):
         ValueError: when ``coordinates`` is unknown, the image has no affine, or boxes have another shape.
     """
 
-    def __init__(
-        self,
-        box_keys: KeysCollection,
-        image_key: str = "image",
-        coordinates: Coordinates = "RAS",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(box_keys, allow_missing_keys)
-        self.image_key = image_key
-        self.coordinates = _checked_coordinates(coordinates)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out = dict(data)
-        affine = _affine(out[self.image_key], self.image_key, self.coordinates)
-        for key in self.key_iterator(out):
-            out[key] = voxel_to_world_boxes(_rows(out[key], key), affine)
-        return out
+    def moved(self, boxes: Tensor, affine: Tensor, image: Tensor) -> Tensor:
+        """The boxes in the world."""
+        return voxel_to_world_boxes(boxes, affine)
 
 
 class PadBoxesd(MapTransform):
@@ -215,12 +215,6 @@ class PadBoxesd(MapTransform):
         out[self.box_key][: len(boxes)] = boxes.float()
         out[self.label_key][: len(boxes)] = labels.reshape(-1).long()
         return out
-
-
-def _checked_coordinates(coordinates: str) -> str:
-    if coordinates not in ("RAS", "LPS"):
-        raise ValueError(f"`coordinates` must be RAS or LPS, got {coordinates!r}.")
-    return coordinates
 
 
 def _affine(image: Any, key: Hashable, coordinates: str) -> Tensor:

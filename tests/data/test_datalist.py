@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from monai_ssl.data.datalist import check_leaks, class_names, find_datalist, load_cases, load_images, read_datalist
+from monai_ssl.data.datalist import class_names, find_datalist, load_cases, load_images, read_datalist
+from monai_ssl.data.leaks import check_leaks
 from monai_ssl.utils.errors import UserError
 
 
@@ -289,7 +290,7 @@ def test_the_label_of_an_unlabelled_case_is_never_touched_as_the_system_sees_it(
     path = write({"training": [], "unlabeled": [case("a")]}, files("a"))
     code = (
         "import sys; seen = []; sys.addaudithook(lambda event, args: seen.append((event, args)))\n"
-        "from monai_ssl.data.datalist import check_leaks, load_cases\n"
+        "from monai_ssl.data import check_leaks, load_cases\n"
         f"load_cases({str(path)!r}, 'unlabeled'); check_leaks({str(path)!r})\n"
         "opened = [str(args[0]) for event, args in seen if event == 'open']\n"
         f"assert {str(path)!r} in opened and not [name for name in opened if name.endswith('.nii.gz')], opened\n"
@@ -304,61 +305,6 @@ def test_other_parts_are_not_looked_up(write, touched):
     touched.clear()
     load_cases(path, "training")
     assert not [name for name in touched if name.endswith(("v.nii.gz", "t.nii.gz"))]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("training", "unlabeled"),
-        ("training", "validation"),
-        ("training", "test"),
-        ("unlabeled", "validation"),
-        ("unlabeled", "test"),
-        ("validation", "test"),
-    ],
-)
-def test_the_same_image_in_two_parts_is_refused(write, tmp_path, one, other):
-    same = {"image": f"{tmp_path}/images/../images/a.nii.gz", "label": "labels/a.nii.gz"}
-    path = write({one: [case("a")], other: [case("b"), same]})
-    with pytest.raises(UserError, match=rf"a\.nii\.gz is in `{one}` and in `{other}`"):
-        check_leaks(path)
-
-
-def test_an_image_behind_a_link_is_the_same_image(write, tmp_path):
-    path = write({"training": [case("a")], "test": [case("b")]}, files("a"))
-    check_leaks(path)
-    (tmp_path / "images" / "b.nii.gz").symlink_to("a.nii.gz")
-    with pytest.raises(UserError, match=r"b\.nii\.gz is in `training` and in `test`"):
-        check_leaks(path)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("training", "validation"),
-        ("training", "test"),
-        ("unlabeled", "validation"),
-        ("unlabeled", "test"),
-        ("validation", "test"),
-    ],
-)
-def test_a_patient_on_two_sides_is_refused(write, one, other):
-    path = write({one: [case("a", patient=5)], other: [case("b"), case("c", patient="5")]})
-    with pytest.raises(UserError, match=rf"patient 5 is in `{one}` \(images/a.* and in `{other}` \(images/c"):
-        check_leaks(path)
-
-
-def test_a_patient_hides_behind_neither_order_nor_a_third_part(write):
-    parts = {"training": [case("a", patient="p")], "unlabeled": [case("b", patient="p")]}
-    path = write({"test": [case("c", patient="p")], **parts})
-    with pytest.raises(UserError, match=r"patient p is in `training` .* and in `test`"):
-        check_leaks(path)
-
-
-def test_unlabelled_scans_of_a_labelled_patient_are_fine(write):
-    check_leaks(
-        write({"training": [case("a", patient="p")], "unlabeled": [case("b", patient="p")], "test": ["c", "d"]})
-    )
 
 
 # --- class names ----------------------------------------------------------------------------------------------------

@@ -186,11 +186,15 @@ def test_healthy_scans_alone(caplog: pytest.LogCaptureFixture) -> None:
 def test_gathered_cases_are_summarised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     summaries: list[dict[str, Any]] = []
     report = report_to(summaries.append)
-    monkeypatch.setattr("monai_ssl.handlers.detection_scores.idist.get_world_size", lambda: 2)
-    monkeypatch.setattr("monai_ssl.handlers.detection_scores._gather", lambda cases: [cases, cases[:1]])
+
+    def gather(gathered: list[Any], cases: list[Any]) -> None:
+        gathered[:] = [cases, cases[:1]]
+
+    monkeypatch.setattr("monai_ssl.handlers.base.idist.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
     evaluate(CASES, report)
     assert [each["image"] for each in summaries[0]["cases"]][2:] == ["healthy.nii.gz", "a.nii.gz"]
-    monkeypatch.setattr("monai_ssl.handlers.detection_scores.idist.get_rank", lambda: 1)
+    monkeypatch.setattr("monai_ssl.handlers.base.idist.get_rank", lambda: 1)
     evaluate(CASES, report)
     assert len(summaries) == 1
 

@@ -67,3 +67,8 @@ def test_the_sum_is_shared_out_among_processes(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     monkeypatch.setattr(distributed, "all_reduce", lambda total: total.add_(10.0))
     assert shared_sum(torch.tensor([1.0, 1.0])).item() == pytest.approx(4.0)
+
+
+def test_a_loss_that_took_the_mean_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`losses` must be one for each target, \(2, 3, 1\), got \(\): .*\"none\""):
+        mean_over_mass(torch.tensor(1.0), torch.zeros(2, 3, 1))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_ssl.losses.soft_focal import soft_target_focal_loss
+from monai_ssl.losses.soft_focal import SoftTargetFocalLoss, soft_target_focal_loss
 from monai_ssl.networks.anchor_targets import soft_anchor_targets
 from monai_ssl.networks.detector import Detector
 from monai_ssl.objectives import focalmix as module
@@ -27,7 +27,8 @@ def batch() -> boxes.Batch:
 
 
 def method(network: Detector | None = None, **arguments: Any) -> FocalMix:
-    objective = FocalMix(network or boxes.detector(), **{"views": 2, **arguments})
+    loss = SoftTargetFocalLoss(reduction="none")
+    objective = FocalMix(network or boxes.detector(), **{"loss": loss, "views": 2, **arguments})
     if objective.teacher is not None:
         helpers.perturb([objective.teacher], 0.1)
     return objective
@@ -55,7 +56,8 @@ def test_overfits(batch: boxes.Batch) -> None:
 def test_slow_rederivation_without_mixing(num_classes: int) -> None:
     batch = boxes.patches(3, 2, num_classes)
     network = boxes.detector(num_classes)
-    objective = method(network, views=8, temperature=0.5, gamma=1.5, alphas=(0.2, 0.7), **PLAIN)
+    loss = SoftTargetFocalLoss(1.5, (0.2, 0.7), reduction="none")
+    objective = method(network, loss=loss, views=8, temperature=0.5, **PLAIN)
     network.anchor_shapes = ((4.0, 4.001, 4.002),)  # no axes can be exchanged: all 8 views, whatever is drawn
     terms = objective(batch)
     network.anchor_shapes = ((4.0, 4.0, 4.0),)

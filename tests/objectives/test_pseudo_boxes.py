@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_ssl.losses.soft_focal import soft_target_focal_loss
+from monai_ssl.losses.soft_focal import SoftTargetFocalLoss, soft_target_focal_loss
 from monai_ssl.networks.detector import Detector
 from monai_ssl.objectives import pseudo_boxes as module
 from monai_ssl.objectives.focalmix import FocalMix
@@ -23,7 +23,7 @@ def batch() -> boxes.Batch:
 
 
 def method(network: Detector | None = None, **arguments: Any) -> PseudoBoxes:
-    objective = PseudoBoxes(network or boxes.detector(), **arguments)
+    objective = PseudoBoxes(network or boxes.detector(), SoftTargetFocalLoss(reduction="none"), **arguments)
     if objective.teacher is not None:
         helpers.perturb([objective.teacher], 0.1)
     return objective
@@ -69,7 +69,8 @@ def test_sure_boxes_are_objects_and_the_rest_is_background(monkeypatch: pytest.M
 def test_the_labelled_terms_are_those_of_the_supervised_detector(batch: boxes.Batch) -> None:
     network = boxes.detector()
     terms, alone = method(network)(batch), method(network)({"labeled": batch["labeled"]})
-    supervised = FocalMix(network, image_mix=False, object_mix=0.0)({"labeled": batch["labeled"]})
+    detector = FocalMix(network, SoftTargetFocalLoss(reduction="none"), image_mix=False, object_mix=0.0)
+    supervised = detector({"labeled": batch["labeled"]})
     assert set(alone) == {"classification", "box"}
     for name in alone:
         assert terms[name].item() == pytest.approx(supervised[name].item(), rel=1e-5)
