@@ -1,7 +1,8 @@
 # make demo | test | test-slow | lint | format | venv | clean.   PYTHON=python3.11 chooses the interpreter of .venv,
-# DATA=DIR hands real data to the demo and the tests.
+# DATA=DIR hands real data to the demo and the tests, TASK=detection shows the other demo.
 PYTHON ?= python3
 DATA ?=
+TASK ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -12,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(WITH_DATA)
 .PHONY: demo test test-slow lint format venv clean
 
 demo: $(STAMP)
-	$(BIN)/monai-ssl demo $(WITH_DATA)
+	$(BIN)/monai-ssl demo $(if $(TASK),--task=$(TASK)) $(WITH_DATA)
 
 test: $(STAMP)
 	$(PYTEST) -m "not slow" --session-timeout=900

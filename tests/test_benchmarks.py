@@ -8,8 +8,9 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,10 +64,10 @@ def test_what_is_compared_has_the_same_result_and_share_of_changed_voxels() -> N
         assert max(shares) < 1.4 * min(shares), task  # sizes are drawn, and blocks may overlap in one of the two
 
 
-@pytest.fixture(scope="module")
-def semi_step() -> Iterator[Any]:
-    """benchmarks/semi_step.py as a module."""
-    spec = importlib.util.spec_from_file_location("semi_step", ROOT / "benchmarks" / "semi_step.py")
+@contextmanager
+def loaded(name: str) -> Iterator[Any]:
+    """A benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -74,6 +75,13 @@ def semi_step() -> Iterator[Any]:
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def semi_step() -> Iterator[Any]:
+    """benchmarks/semi_step.py as a module."""
+    with loaded("semi_step") as module:
+        yield module
 
 
 @pytest.fixture
@@ -236,3 +244,165 @@ def test_only_a_checked_method_that_is_too_dear_fails(
         semi_step.main()
     measured = [each["method"] for each in json.loads((tmp_path / "x.json").read_text())["rows"]]
     assert measured == ["supervised", *([semi_step.default_method()] if options else []), "fixmatch"]
+
+
+@pytest.fixture(scope="module")
+def detection_step(semi_step: Any) -> Iterator[Any]:
+    """benchmarks/detection_step.py as a module; it imports the other one."""
+    with loaded("detection_step") as module:
+        yield module
+
+
+@pytest.fixture
+def small(detection_step: Any) -> Any:
+    """Two cells of the coarsest level along each axis."""
+    return detection_step.Settings(patch=(16, 16, 16), device="cpu", threads=1, rounds=2, steps=2, trained=3)
+
+
+def test_detection_step_measures_a_method_and_its_views(tmp_path: Path) -> None:
+    options = ["--methods", "pseudo_boxes", "--views", "2", "--patch", "16", "16", "16", "--device", "cpu"]
+    options += ["--rounds", "1", "--steps", "1", "--trained", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "detection_step.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "detection_step.json").read_text())
+    supervised, method = result["rows"]
+    assert (supervised["method"], supervised["expected_ratio"]) == ("supervised", 1)
+    assert method["expected_ratio"] == pytest.approx((4 * 3 + 2) / (2 * 3))
+    assert method["over_passes"] == pytest.approx(method["ratio"] / method["expected_ratio"])
+    assert 0 < method["outside_share"] < 1
+    assert 0 < method["memory_mib"] < 1000
+    (views,) = result["views"]
+    assert (views["views"], views["patches"], len(views["ratios"])) == (2, 4, 1)
+    assert "pseudo_boxes" in done.stdout
+    assert "apart, ms" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("method", "with_gradient", "without"),
+    [
+        ("supervised", 2, 0),
+        ("pseudo_boxes", 4, 2),
+        ("focalmix_1_view", 4, 2),
+        ("focalmix_2_views", 4, 4),
+        ("focalmix_4_views", 4, 8),
+        ("no_mixing", 4, 8),
+        ("image_mix_only", 4, 8),
+        ("object_mix_only", 4, 8),
+    ],
+)
+def test_passes_of_detection_are_those_of_the_docstrings(
+    detection_step: Any, small: Any, method: str, with_gradient: int, without: int
+) -> None:
+    trainer = detection_step.build(method, small)
+    before = [weight.clone() for weight in trainer.objective.parameters()]
+    passes = detection_step.count_passes(trainer)
+    counted = [sum(each.patches for each in passes if each.gradient is learns) for learns in (True, False)]
+    assert counted == [small.steps * with_gradient, small.steps * without]
+    after = trainer.objective.parameters()
+    assert not any(torch.equal(mine, theirs) for mine, theirs in zip(before, after, strict=True))
+    mixes = method.startswith("focalmix"), method in ("image_mix_only", "object_mix_only")
+    if method != "pseudo_boxes":
+        assert trainer.objective.image_mix == (mixes[0] or method == "image_mix_only")
+        assert (trainer.objective.object_mix > 0) == (mixes[0] or method == "object_mix_only")
+
+
+def test_patches_of_detection_hold_one_to_three_bright_boxes(detection_step: Any) -> None:
+    batch = detection_step.batch_of((48, 40, 48))
+    labeled = batch["labeled"]
+    assert batch["unlabeled"].keys() == {"image"}
+    assert not torch.equal(labeled["image"], batch["unlabeled"]["image"])
+    present = ~labeled["box"].isnan().any(2)
+    assert torch.equal(present, labeled["label"] == 0)
+    assert torch.equal(~present, labeled["label"] == -1)
+    assert all(1 <= count <= 3 for count in present.sum(1))
+    for case, row in present.nonzero().tolist():
+        low, high = labeled["box"][case, row].long().view(2, 3).tolist()
+        assert all(0 <= a < b <= side for a, b, side in zip(low, high, (48, 40, 48), strict=True))
+        x, y, z = (slice(a, b) for a, b in zip(low, high, strict=True))
+        assert labeled["image"][case, 0, x, y, z].mean() > 2.5
+    assert labeled["image"].mean() < 0.3
+
+
+def test_what_the_detector_has_learned_reaches_every_method(detection_step: Any, small: Any) -> None:
+    first = detection_step.detector().state_dict()
+    weights = detection_step.trained_weights(small)
+    again = detection_step.trained_weights(small)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert not all(torch.equal(weights[name], first[name]) for name in weights)
+    kept = {name: tensor.clone() for name, tensor in weights.items()}
+    trainer = detection_step.build("focalmix_2_views", small, weights)
+    state = trainer.objective.network.state_dict()
+    assert all(torch.equal(state[name], kept[name]) for name in kept)
+    trainer.run()
+    assert all(torch.equal(weights[name], kept[name]) for name in kept)
+    untrained = detection_step.trained_weights(dataclasses.replace(small, trained=0))
+    assert all(torch.equal(untrained[name], first[name]) for name in first)
+
+
+def test_channels_last_is_a_format_of_images_alone(detection_step: Any, small: Any) -> None:
+    trainer = detection_step.build("focalmix_2_views", dataclasses.replace(small, channels_last=True))
+    batch = detection_step.prepared(next(iter(trainer.data_loader)), "cpu", **trainer.to_kwargs)
+    # a single channel lies the same way in both formats: the strides tell
+    assert batch["labeled"]["image"].stride() == (4096, 1, 256, 16, 1)
+    assert batch["labeled"]["box"].is_contiguous()
+    weights = [weight for weight in trainer.objective.network.parameters() if weight.dim() == 5]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights)
+    trainer.run()
+
+
+def test_outside_is_the_objective_less_its_networks(
+    detection_step: Any, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self) -> None:
+            clock[0] += 10.0
+
+    class Objective(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.teacher = Network(), Network()
+
+        def forward(self) -> None:
+            clock[0] += 1.0
+            self.teacher()
+            clock[0] += 2.0
+            self.network()
+
+    objective = Objective()
+
+    def run() -> None:
+        for _ in range(small.steps):
+            objective()
+            clock[0] += 100.0  # the backward pass
+
+    monkeypatch.setattr(detection_step, "clock", lambda settings: lambda: clock[0])
+    trainer = SimpleNamespace(objective=objective, run=run)
+    assert detection_step.outside_seconds(trainer, small) == pytest.approx([3.0, 3.0])
+    assert not objective._forward_hooks
+    assert not objective.network._forward_pre_hooks
+
+
+def test_both_sides_of_the_views_see_every_view(
+    detection_step: Any, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, seen = [0.0], []
+
+    def targets(network: Any, images: torch.Tensor, symmetries: Any) -> None:
+        seen.append(list(symmetries))
+        clock[0] += 1.0 + len(images) * len(symmetries)
+
+    monkeypatch.setattr(detection_step, "clock", lambda settings: lambda: clock[0])
+    monkeypatch.setattr(detection_step, "soft_anchor_targets", targets)
+    monkeypatch.setattr(detection_step, "start_process", lambda settings: None)  # it sets what other tests share
+    row = detection_step.measure_views(4, small, detection_step.detector().state_dict())
+    assert row["ratios"] == pytest.approx([(1 + 8) / (4 * (1 + 2))] * small.rounds)
+    assert (row["patches"], row["together_seconds"], row["apart_seconds"]) == (8, 9.0, 12.0)
+    assert len(set(seen[0])) == 4
+    assert [each for (each,) in seen[1:5]] == seen[0]

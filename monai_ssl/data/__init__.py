@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from monai_ssl.data.boxes import box_source
 from monai_ssl.data.datalist import class_names, load_cases
 from monai_ssl.data.images import images_to_learn_from, images_to_predict
 from monai_ssl.data.leaks import check_leaks
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ScanDataset",
     "TwoStreamLoader",
+    "box_source",
     "check_leaks",
     "class_names",
     "images_to_learn_from",

@@ -9,7 +9,7 @@ from monai_ssl.data.datalist import load_images
 from monai_ssl.data.leaks import check_leaks
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["images_to_learn_from", "images_to_predict"]
+__all__ = ["images_to_learn_from", "images_to_predict", "prediction_path"]
 
 _ENDINGS = (".nii.gz", ".nii")
 
@@ -40,14 +40,16 @@ def images_to_predict(
     output_dir: str | os.PathLike[str],
     postfix: str = "seg",
     overwrite: bool = False,
+    ending: str = ".nii.gz",
 ) -> list[dict[str, str]]:
     """The cases ``{"image": path}`` of an inference run, in the order of their names.
 
     Args:
         image: a NIfTI file, or a folder whose NIfTI files are all taken (not those of its subfolders).
-        output_dir: where ``<stem>_<postfix>.nii.gz`` will be written.
+        output_dir: where the predictions will be written, see :func:`prediction_path`.
         postfix: what is added to a prediction's name.
         overwrite: whether predictions that are there already may be replaced.
+        ending: of a prediction's name.
 
     Raises:
         UserError: when there is no NIfTI file, two of one stem, a prediction that is there already, or the predictions
@@ -66,13 +68,28 @@ def images_to_predict(
         raise UserError(f"{path}: is neither a NIfTI file (.nii, .nii.gz) nor a folder. Give --image FILE or FOLDER.")
     outputs: dict[Path, Path] = {}
     for file in files:
-        output = Path(output_dir) / f"{_stem(file)}_{postfix}.nii.gz"
+        output = prediction_path(file, output_dir, postfix, ending)
         if output in outputs:
             raise UserError(f"{file}: its prediction would overwrite that of {outputs[output].name}. Rename one.")
         if output.exists() and not overwrite:
             raise UserError(f"{output}: is there already. Give --overwrite true or another --output_dir.")
         outputs[output] = file
     return [{"image": str(file.resolve())} for file in files]
+
+
+def prediction_path(
+    image: str | os.PathLike[str], output_dir: str | os.PathLike[str], postfix: str, ending: str = ".nii.gz"
+) -> Path:
+    """Where the prediction of a scan is written: ``output_dir/<stem of the scan>_<postfix><ending>``.
+
+    Args:
+        image: the scan's file.
+        output_dir: folder of the predictions.
+        postfix: what is added to the scan's stem.
+        ending: of the file's name.
+    """
+    stem = Path(image).name.removesuffix(".gz").removesuffix(".nii")
+    return Path(output_dir) / f"{stem}_{postfix}{ending}"
 
 
 def _scans_of(folder: Path, setting: str) -> list[Path]:
@@ -85,7 +102,3 @@ def _scans_of(folder: Path, setting: str) -> list[Path]:
         what = "neither dataset.json nor a" if setting == "dataset_dir" else "no"
         raise UserError(f"{folder}: holds {what} NIfTI file (.nii, .nii.gz). Give another --{setting} FOLDER.")
     return files
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.data import CacheDataset
 
-from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.errors import UserError, find_user_error
 
 __all__ = ["ScanDataset"]
 
@@ -72,10 +72,12 @@ class ScanDataset(CacheDataset):
 def _errors_name(case: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        files = " with ".join(str(case[key]) for key in ("image", "label") if key in case)
+        # of a transform; MONAI wraps it
+        if (told := find_user_error(error)) is not None:
+            raise told from error
+        # of a detection list, `label` is a list of classes
+        files = " with ".join(case[key] for key in ("image", "label") if isinstance(case.get(key), str))
         raise UserError(
             f"{files}: cannot be read and prepared ({_innermost(error)}). Repair the file or leave the case out."
         ) from error

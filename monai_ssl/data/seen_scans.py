@@ -63,7 +63,7 @@ def warn_of_seen_scans(
         return {}
     known, files = _read(file)
     path = find_datalist(datalist, dataset_dir)
-    base, content = Path(dataset_dir or path.parent), read_datalist(path, class_labels=True)
+    base, content = Path(dataset_dir or path.parent), read_datalist(path, class_labels=True, boxes=True)
     images = {str(part): [base / entry["image"] for entry in content.get(part, [])] for part in _HELD_OUT}
     seen = {part: [image for image in found if _identity(image) in known] for part, found in images.items()}
     counts = " and ".join(

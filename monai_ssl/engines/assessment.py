@@ -153,7 +153,7 @@ class MaskAssessment:
             readout = VoxelReadout(maps, torch.from_numpy(probe.weight), torch.from_numpy(probe.bias))
             self.evaluator.network = readout.to(self.device)
             self.evaluator.run()
-            cases = self.evaluator.state.segmentation_summary["cases"]
+            cases = self.evaluator.state.summary["cases"]
             scores[name] = {"dice": np.array([case["mean"]["dice"] for case in cases], dtype=float)}
             logger.info(f"{name}: mean Dice {np.nanmean(scores[name]['dice']):.3f}")
         # a case without any class in mask and prediction has no Dice; it counts where it has one for all

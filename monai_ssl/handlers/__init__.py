@@ -1,7 +1,11 @@
 """ignite handlers: what evolves, guards, records and shows while an engine runs."""
 
+from monai_ssl.handlers.box_writer import BoxWriter
 from monai_ssl.handlers.checkpoint import CheckpointWriter, ModelWriter, Resume
+from monai_ssl.handlers.detection_pictures import BoxOverlay
+from monai_ssl.handlers.detection_scores import DetectionReport
 from monai_ssl.handlers.embedding_watch import EmbeddingWatch
+from monai_ssl.handlers.free_response_picture import FreeResponsePicture
 from monai_ssl.handlers.guards import NonFiniteGuard
 from monai_ssl.handlers.pictures import Overlay
 from monai_ssl.handlers.pretext_pictures import PretextPictures
@@ -20,8 +24,12 @@ from monai_ssl.handlers.validation import StepValidation
 from monai_ssl.handlers.weights_report import WeightsReport
 
 __all__ = [
+    "BoxOverlay",
+    "BoxWriter",
     "CheckpointWriter",
+    "DetectionReport",
     "EmbeddingWatch",
+    "FreeResponsePicture",
     "ModelSelection",
     "ModelWriter",
     "NonFiniteGuard",

@@ -32,6 +32,8 @@ class Clearable(Protocol):
 class CaseReport(ABC):
     """Score each case as it comes out of an evaluator with ``decollate=True`` and write the summary at the end.
 
+    The summary also goes to ``engine.state.summary``.
+
     With several processes the cases of all are gathered, and the first process writes; an overlay then chooses among
     the first process's cases. Give each case to one process only.
 
@@ -79,7 +81,7 @@ class CaseReport(ABC):
 
     @abstractmethod
     def publish(self, engine: Engine, summary: dict[str, Any]) -> str:
-        """Leave the summary and its main figure in the engine's state; return them in words."""
+        """Leave the main figure in ``engine.state.metrics``; return it in words."""
 
     @abstractmethod
     def draw(self, summary: dict[str, Any]) -> None:
@@ -125,6 +127,7 @@ class CaseReport(ABC):
             torch.distributed.all_gather_object(gathered, cases)
             cases = [case for part in gathered for case in part]
         summary = self.summarise(cases)
+        engine.state.summary = summary
         words = self.publish(engine, summary)
         if idist.get_rank() != 0:
             return

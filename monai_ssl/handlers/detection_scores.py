@@ -49,7 +49,7 @@ class DetectionReport(CaseReport):
     predicted boxes, scores and classes and the true boxes and classes, both in the same space; rows of class -1 are
     padding, and a case may have no box at all. CPM goes to ``engine.state.metrics["cpm"]`` (NaN where no case has a
     box), the whole summary of :func:`~monai_ssl.metrics.detection.summarise_detections` to
-    ``engine.state.detection_summary``. For several processes see :class:`~monai_ssl.handlers.base.CaseReport`.
+    ``engine.state.summary``. For several processes see :class:`~monai_ssl.handlers.base.CaseReport`.
 
     Args:
         output: the JSON file, or a function that is given the summary instead.
@@ -116,7 +116,7 @@ class DetectionReport(CaseReport):
         Raises:
             UserError: when the case lacks something, or its boxes are none.
         """
-        missing = [key for key in self.keys if not isinstance(case.get(key), (Tensor, np.ndarray))]
+        missing = [key for key in self.keys if not isinstance(case.get(key), (Tensor, np.ndarray, list))]
         if missing:
             raise UserError(f"a case to score must have {', '.join(missing)}, got {', '.join(sorted(case))}.")
         boxes, scores, labels, true_boxes, true_labels = (_array(case[key]) for key in self.keys)
@@ -151,10 +151,9 @@ class DetectionReport(CaseReport):
         )
 
     def publish(self, engine: Engine, summary: dict[str, Any]) -> str:
-        """CPM and summary into the engine's state."""
+        """CPM into the engine's state."""
         cpm = summary["mean"]["cpm"]
         engine.state.metrics["cpm"] = float("nan") if cpm is None else cpm
-        engine.state.detection_summary = summary
         return _in_words(summary)
 
     def draw(self, summary: dict[str, Any]) -> None:
@@ -190,9 +189,9 @@ def _in_words(summary: Mapping[str, Any]) -> str:
     return f"CPM {mean['cpm']:.4f}{spread}, mean average precision {mean['map']:.4f} {over}"
 
 
-def _array(values: Tensor | NDArray[Any]) -> NDArray[Any]:
+def _array(values: Tensor | NDArray[Any] | list[Any]) -> NDArray[Any]:
     if not isinstance(values, Tensor):
-        return values
+        return np.asarray(values)
     plain = values.detach().as_subclass(Tensor).cpu()
     # NumPy has no bfloat16
     return plain.float().numpy() if plain.is_floating_point() else plain.numpy()

@@ -27,7 +27,9 @@ __all__ = ["ProgressPicture", "draw_progress"]
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, PALE = "#222222", "#8A8A8A"
 DOTS_PER_INCH = 150
-_NO_LOSSES = ("step", "lr", "seconds", "seconds_per_step", "validation_dice")
+_NO_LOSSES = ("step", "lr", "seconds", "seconds_per_step")
+_VALIDATION = "validation_"
+_SCORES = {"dice": "Mean Dice", "cpm": "CPM"}
 _ACCURACY, _CHANCE = "_accuracy", "_chance"  # ends of the columns' names
 _WEIGHT = "weight_"  # their beginning: every term has one, and no figure
 
@@ -67,37 +69,43 @@ def draw_progress(
     path: str | os.PathLike[str],
     validation: Sequence[tuple[int, float]] | None = None,
 ) -> None:
-    """Draw the losses of ``steps.csv`` over the steps, beside them accuracies, other shares and the Dice, if any.
+    """Draw the losses of ``steps.csv`` over the steps, beside them what else there is.
 
-    A column without a weight is a figure and no term of the loss; figures between 0 and 1, such as the share of
-    pseudo-labels that is kept, are the other shares. The Dice is that on validation cases. Raw values are pale, their
-    exponential moving average over about a fiftieth of the run is strong; what guessing reaches is dashed. Weights, the
-    learning rate and the time are left out.
+    Accuracies, other shares, numbers and the score on validation cases have panels of their own. A column without a
+    weight is a figure and no term of the loss; figures between 0 and 1, such as the share of pseudo-labels that is
+    kept, are the other shares, and the rest, such as how many objects were found, the numbers. Raw values are pale,
+    their exponential moving average over about a fiftieth of the run is strong; what guessing reaches is dashed.
+    Weights, the learning rate and the time are left out.
 
     Args:
         steps_csv: the table of :class:`monai_ssl.handlers.step_log.StepLog`; a cell may be empty.
         path: the PNG file, replaced whole.
-        validation: pairs of step and mean Dice; by default the table's column ``validation_dice``.
+        validation: pairs of step and mean Dice; by default the table's column ``validation_<metric>``.
 
     Raises:
         UserError: when the table cannot be read or has no column ``step``.
     """
     columns = _read_columns(Path(steps_csv))
-    if validation is None and "validation_dice" in columns:
-        pairs = zip(columns["step"], columns["validation_dice"], strict=True)
-        validation = [(int(step), float(dice)) for step, dice in pairs if np.isfinite(dice)]
-    accuracies, shares = any(name.endswith(_ACCURACY) for name in columns), _shares(columns)
-    count = 1 + accuracies + bool(shares) + bool(validation)
+    column = next((name for name in columns if name.startswith(_VALIDATION)), _VALIDATION + "dice")
+    if validation is None and column in columns:
+        pairs = zip(columns["step"], columns[column], strict=True)
+        validation = [(int(step), float(score)) for step, score in pairs if np.isfinite(score)]
+    accuracies = any(name.endswith(_ACCURACY) for name in columns)
+    shares, numbers = _figures(columns)
+    count = 1 + accuracies + bool(shares) + bool(numbers) + bool(validation)
     figure = Figure(figsize=({1: 7.5}.get(count, 5.5 * count), 4.2), facecolor="white", dpi=DOTS_PER_INCH)
     figure.set_layout_engine("constrained")
     losses, *others = figure.subplots(1, count, squeeze=False)[0]
-    _draw_losses(losses, columns, [name for name in _curves(columns) if name not in shares])
+    _draw_losses(losses, columns, [name for name in _curves(columns) if name not in [*shares, *numbers]])
     if accuracies:
         _draw_accuracies(others.pop(0), columns)
     if shares:
-        _draw_shares(others.pop(0), columns, shares)
+        _draw_figures(others[0], columns, shares, "Shares that are watched, not learned from")
+        others.pop(0).set_ylim(0, 1.02)
+    if numbers:
+        _draw_figures(others.pop(0), columns, numbers, "Numbers that are watched, not learned from")
     if validation:
-        _draw_validation(others.pop(0), sorted(validation))
+        _draw_validation(others.pop(0), sorted(validation), column.removeprefix(_VALIDATION))
     # pyplot keeps a global list of figures and picks a display; a canvas of one's own does neither
     canvas = FigureCanvasAgg(figure)
     atomic_write(path, lambda stream: canvas.print_png(stream))
@@ -127,15 +135,18 @@ def _number(cell: str | None) -> float:
 
 def _curves(columns: Iterable[str]) -> list[str]:
     """The total, the terms, and the figures that are no accuracies."""
-    known = [name for name in columns if name not in _NO_LOSSES]
-    return [name for name in known if not name.startswith(_WEIGHT) and not name.endswith((_ACCURACY, _CHANCE))]
+    known = [name for name in columns if name not in _NO_LOSSES and not name.startswith((_WEIGHT, _VALIDATION))]
+    return [name for name in known if not name.endswith((_ACCURACY, _CHANCE))]
 
 
-def _shares(columns: dict[str, NDArray[np.float64]]) -> list[str]:
+def _figures(columns: dict[str, NDArray[np.float64]]) -> tuple[list[str], list[str]]:
+    """Shares and numbers; none of a figure that has no value yet."""
     figures = [name for name in _curves(columns) if name != "loss" and _WEIGHT + name not in columns]
     values = {name: columns[name][np.isfinite(columns[name])] for name in figures}
+    there = {name: known for name, known in values.items() if len(known)}
     # the mean of probabilities in float32 may pass 1 by its rounding
-    return [name for name, known in values.items() if len(known) and known.min() >= 0 and known.max() < 1 + 1e-6]
+    shares = [name for name, known in there.items() if known.min() >= 0 and known.max() < 1 + 1e-6]
+    return shares, [name for name in there if name not in shares]
 
 
 def _draw_losses(axes: Axes, columns: dict[str, NDArray[np.float64]], names: Sequence[str]) -> None:
@@ -165,12 +176,11 @@ def _draw_accuracies(axes: Axes, columns: dict[str, NDArray[np.float64]]) -> Non
     _dress(axes, "Accuracy of the tasks (dashed: guessing)")
 
 
-def _draw_shares(axes: Axes, columns: dict[str, NDArray[np.float64]], names: Sequence[str]) -> None:
+def _draw_figures(axes: Axes, columns: dict[str, NDArray[np.float64]], names: Sequence[str], title: str) -> None:
     for name, colour in zip(names, itertools.cycle(COLOURS)):
         _draw_curve(axes, columns, name, colour, name.replace("_", " "), 1.6)
-    axes.set_ylim(0, 1.02)
     axes.legend(frameon=False, fontsize=9)
-    _dress(axes, "Shares that are watched, not learned from")
+    _dress(axes, title)
 
 
 def _draw_curve(
@@ -184,13 +194,13 @@ def _draw_curve(
     return len(values) > 0
 
 
-def _draw_validation(axes: Axes, validation: Sequence[tuple[int, float]]) -> None:
+def _draw_validation(axes: Axes, validation: Sequence[tuple[int, float]], metric: str) -> None:
     steps, scores = zip(*validation, strict=True)
     axes.plot(steps, scores, color=COLOURS[2], marker="o", markersize=4.5, linewidth=1.8, clip_on=False)
     axes.set_ylim(0, 1)
     # the last value and not the best: the model that is reported is the last one
     axes.annotate(f"{scores[-1]:.3f}", (steps[-1], scores[-1]), (0, 8), textcoords="offset points", ha="center")
-    _dress(axes, "Mean Dice on the validation cases")
+    _dress(axes, f"{_SCORES.get(metric, metric)} on the validation cases")
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

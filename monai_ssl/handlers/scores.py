@@ -36,7 +36,7 @@ class SegmentationReport(CaseReport):
     Attach it to a ``SupervisedEvaluator`` with ``decollate=True`` whose postprocessing leaves ``pred`` as a label map
     in the voxels of the input image, and ``label`` in the same voxels; the spacing is the label's. The mean Dice goes
     to ``engine.state.metrics["dice"]`` (NaN where no case has a class), the whole summary to
-    ``engine.state.segmentation_summary``. For several processes see
+    ``engine.state.summary``. For several processes see
     :class:`~monai_ssl.handlers.base.CaseReport`.
 
     Args:
@@ -103,10 +103,9 @@ class SegmentationReport(CaseReport):
         )
 
     def publish(self, engine: Engine, summary: dict[str, Any]) -> str:
-        """Mean Dice and summary into the engine's state."""
+        """Mean Dice into the engine's state."""
         dice = summary["mean"]["dice"]
         engine.state.metrics["dice"] = float("nan") if dice is None else dice
-        engine.state.segmentation_summary = summary
         scored = "no class in any case" if dice is None else f"mean Dice {dice:.4f}"
         return f"{scored} over {len(summary['cases'])} cases"
 

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 class ModelSelection:
-    """Keeps the deployed network of the step with the best mean Dice over the validation cases.
+    """Keeps the deployed network of the step that did best on the validation cases.
 
-    The file holds the step, its Dice, its whole validation summary and the weights. It is the handler's only memory:
+    The file holds the step, its score, its whole validation summary and the weights. It is the handler's only memory:
     a run that goes on after a kill comes by the same figures again and keeps the same step, the first of equals.
     At the end the validation summary of that step is written over that of the last one, so that it describes
     ``model.pt``. The validation cases have chosen the model, so they count as labels, and their figures flatter it.
@@ -31,10 +31,11 @@ class ModelSelection:
 
     Args:
         path: where the best so far is kept, such as ``best.pt`` in the run's folder.
-        validator: evaluator whose ``state.metrics["dice"]`` decides.
+        validator: evaluator whose ``state.metrics[metric]`` decides, the higher the better.
         cases: number of validation cases.
         interval: optimiser steps between validations.
         report: ``validation_metrics.json``, written at the end; None leaves it.
+        metric: name of the score, ``dice`` or ``cpm``.
 
     Raises:
         UserError: when there is no validation case; at the start of a resumed run, when the file is gone.
@@ -47,6 +48,7 @@ class ModelSelection:
         cases: int,
         interval: int,
         report: str | os.PathLike[str] | None = None,
+        metric: str = "dice",
     ) -> None:
         if cases < 1:
             raise UserError(
@@ -57,6 +59,7 @@ class ModelSelection:
         self.validator = validator
         self.interval = interval
         self.report = report
+        self.metric = metric
         self._best = -math.inf
 
     def attach(self, engine: Engine) -> None:
@@ -70,7 +73,7 @@ class ModelSelection:
         if engine.state.iteration == 0:
             self.path.unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         elif self.path.is_file():
-            self._best = torch.load(self.path, map_location="cpu", weights_only=True)["dice"]
+            self._best = torch.load(self.path, map_location="cpu", weights_only=True)["score"]
         elif engine.state.iteration >= self.interval:
             raise UserError(
                 f"{self.path}: the best checkpoint of the run so far is gone, so the choice would be among the rest "
@@ -78,17 +81,17 @@ class ModelSelection:
             )
 
     def _keep_if_better(self, validator: Any, engine: Any) -> None:
-        dice = float(validator.state.metrics["dice"])
-        if math.isnan(dice):  # no validation case has a class: the first step stands
-            dice = -math.inf if self.path.exists() else -1.0
-        if dice > self._best:
-            self._best = dice
-            state = {"step": int(engine.state.iteration), "dice": dice}
-            summary = validator.state.segmentation_summary
+        score = float(validator.state.metrics[self.metric])
+        if math.isnan(score):  # no validation case has a class: the first step stands
+            score = -math.inf if self.path.exists() else -1.0
+        if score > self._best:
+            self._best = score
+            state = {"step": int(engine.state.iteration), "score": score}
+            summary = validator.state.summary
             save_torch({**state, "summary": summary, "network": engine.objective.deployed.state_dict()}, self.path)
 
     def _finish(self, engine: Any) -> None:
         best = torch.load(self.path, map_location="cpu", weights_only=True)
-        logger.info(f"chosen on the validation cases: step {best['step']}, mean Dice {best['dice']:.4f}")
+        logger.info(f"chosen on the validation cases: step {best['step']}, mean {self.metric} {best['score']:.4f}")
         if self.report is not None:
             write_json(self.report, best["summary"])

@@ -20,19 +20,21 @@ class StepLog:
     """Appends a row to ``steps.csv`` after every step.
 
     Columns: ``step``, ``loss``, the unweighted terms, ``weight_<term>``, the objective's figures, ``lr``, ``seconds``
-    (since the row before) and ``validation_dice`` (empty but at steps with a validation). Floats are written with all
-    digits, so that two runs can be compared bit for bit. A resumed run first drops the rows after its checkpoint.
+    (since the row before) and ``validation_<metric>`` (empty but at steps with a validation). Floats are written with
+    all digits, so that two runs can be compared bit for bit. A resumed run first drops the rows after its checkpoint.
 
     Args:
         path: the file.
-        validator: the evaluator whose mean Dice belongs to the step at which it ran.
+        validator: the evaluator whose figure belongs to the step at which it ran.
+        metric: name of that figure in its ``state.metrics``.
     """
 
-    def __init__(self, path: str | os.PathLike[str], validator: Engine | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], validator: Engine | None = None, metric: str = "dice") -> None:
         self.path = Path(path)
+        self.metric = metric
         self._started = False
         self._columns: list[str] = []
-        self._dice: float | None = None
+        self._validated: float | None = None
         self._last = 0.0
         if validator is not None:
             validator.add_event_handler(Events.COMPLETED, self._remember)
@@ -43,7 +45,7 @@ class StepLog:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
 
     def _remember(self, validator: Any) -> None:
-        self._dice = validator.state.metrics.get("dice")
+        self._validated = validator.state.metrics.get(self.metric)
 
     def _start(self, engine: Any) -> None:
         if self._started:
@@ -68,13 +70,13 @@ class StepLog:
         row |= {f"weight_{name}": weights.get(name, 1.0) for name in output["terms"]}
         row |= {name: figure.item() for name, figure in output.get("figures", {}).items()}
         row |= {"lr": engine.optimizer.param_groups[0]["lr"], "seconds": round(now - self._last, 6)}
-        row["validation_dice"] = "" if self._dice is None else self._dice
+        row[f"validation_{self.metric}"] = "" if self._validated is None else self._validated
         with open(self.path, "a", newline="") as stream:
             if not self._columns:
                 self._columns = list(row)
                 csv.writer(stream).writerow(self._columns)
             csv.DictWriter(stream, self._columns, extrasaction="ignore").writerow(row)
-        self._last, self._dice = now, None
+        self._last, self._validated = now, None
 
 
 def _is_before(row: dict[str, str], step: int) -> bool:

@@ -125,6 +125,12 @@ KEY_MAPS = (
         source="monai.networks.nets.ViTAutoEnc and UNETR, whose `vit` is the same ViT",
     ),
     KeyMap(
+        "a ResNet, as the encoder of Detector",
+        mark=r"^(network\.)?layer1\.0\.conv1\.",
+        renames=((r"^(?:network\.)?(conv1|bn1|layer\d)\b", r"feature_extractor.encoder.\1"),),
+        source="monai.networks.nets.ResNet and monai_ssl.networks.Detector, whose backbone is the same ResNet",
+    ),
+    KeyMap(
         "SuPreM (backbone of its universal model)",
         mark=r"^backbone\.",
         renames=((r"^backbone\.", ""),),

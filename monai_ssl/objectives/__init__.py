@@ -8,11 +8,13 @@ from monai_ssl.objectives.cross_pseudo import CrossPseudo
 from monai_ssl.objectives.dual_teacher import DualTeacher
 from monai_ssl.objectives.entropy_minimisation import EntropyMinimisation
 from monai_ssl.objectives.fixmatch import FixMatch
+from monai_ssl.objectives.focalmix import FocalMix
 from monai_ssl.objectives.interpolation_consistency import InterpolationConsistency
 from monai_ssl.objectives.learned_transforms import LearnedTransforms
 from monai_ssl.objectives.mean_teacher import MeanTeacher
 from monai_ssl.objectives.momentum_contrast import MomentumContrast
 from monai_ssl.objectives.multitask import Multitask
+from monai_ssl.objectives.pseudo_boxes import PseudoBoxes
 from monai_ssl.objectives.pseudo_label import PseudoLabel
 from monai_ssl.objectives.reconstruction import Reconstruction
 from monai_ssl.objectives.strong_view_teacher import StrongViewTeacher
@@ -31,12 +33,14 @@ __all__ = [
     "DualTeacher",
     "EntropyMinimisation",
     "FixMatch",
+    "FocalMix",
     "InterpolationConsistency",
     "LearnedTransforms",
     "MeanTeacher",
     "MomentumContrast",
     "Multitask",
     "Objective",
+    "PseudoBoxes",
     "PseudoLabel",
     "Reconstruction",
     "RegularizedViews",

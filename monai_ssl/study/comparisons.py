@@ -8,6 +8,7 @@ from typing import Any
 from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
 from monai_ssl.study.contrasts import holm, non_inferiority, paired_contrast
 from monai_ssl.study.intervals import Interval
+from monai_ssl.study.measures import MEASURES
 from monai_ssl.study.scores import Place, Scores, plain
 from monai_ssl.study.words import budget_words, joined, number_of, p_words, seed_words, unit_of, verdict
 
@@ -128,6 +129,9 @@ def _not_worse(content: Mapping[str, Any], scores: Scores, contrast: Mapping[str
     arrays = (sign * scores.array((budget, one), contrast["seeds"]) for one in (baseline, method))
     unit = unit_of(content["metric"])
     result = non_inferiority(*arrays, margin=margin, level=level, unit=unit)
+    no_width = plain(result.effect.low) == plain(result.effect.high)
+    if no_width and content["metric"] in MEASURES and MEASURES[content["metric"]].rates:
+        return {**entry, "reason": "no case tells the two apart, which says nothing of cases that would"}
     bound = sign * result.effect.low
     words = (
         f"{method} with {budget_words(budget)}: not worse than {baseline} by {margin:g} {unit} "

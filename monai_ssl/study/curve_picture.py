@@ -27,6 +27,7 @@ from monai_ssl.study.curve_series import (
     primary_of,
     read_series,
 )
+from monai_ssl.study.measures import MEASURES, Measure
 from monai_ssl.study.words import number_of
 from monai_ssl.utils.files import atomic_write
 
@@ -36,11 +37,6 @@ INK, PALE = "#222222", "#767676"
 DOTS_PER_INCH = 150
 SIZE = (9.6, 6.2)  # inches
 
-_METRICS = {
-    "dice": ("Dice", "Dice (0 to 1, higher is better)"),
-    "surface_dice": ("surface Dice", "surface Dice (0 to 1, higher is better)"),
-    "hausdorff_95": ("95 % Hausdorff distance", "95 % Hausdorff distance in mm (lower is better)"),
-}
 _DASHES = (0, (4, 2))
 _LEGEND_LETTERS = 30  # in a line of the legend; beside longer ones the axes would get too narrow
 _AXES_INCHES, _LETTER_INCHES = 6.5, 0.09  # about, to see which labels of ticks would meet
@@ -152,8 +148,7 @@ def _scale(axes: Axes, series: Sequence[Series], positions: Mapping[str, float],
     values = [value for one in series for figure in one.figures for value in figure.known()]
     margin = 0.05 * (max(values) - min(values)) or 0.02 * abs(values[0]) or 0.02
     # wide intervals of few seeds reach beyond what the metric can be
-    most = 1.0 if "dice" in str(content.get("metric")) else math.inf
-    axes.set_ylim(max(min(values) - margin, 0.0), min(max(values) + margin, most))
+    axes.set_ylim(max(min(values) - margin, 0.0), min(max(values) + margin, _measure(content).most))
     axes.set_xscale("log")
     axes.set_xticks(list(positions.values()), _tick_labels(positions), parse_math=False)
     axes.xaxis.set_minor_locator(NullLocator())
@@ -208,10 +203,9 @@ def _legend(axes: Axes, handles: Sequence[Line2D], left: float) -> None:
 
 
 def _dress(figure: Figure, axes: Axes, content: Mapping[str, Any], series: Sequence[Series]) -> None:
-    metric = str(content.get("metric") or "metric")
     figure.suptitle(_title(content), x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK, parse_math=False)
     axes.set_xlabel("Labelled cases (logarithmic scale)")
-    axes.set_ylabel(_METRICS.get(metric, (metric, metric))[1], parse_math=False)
+    axes.set_ylabel(_measure(content).axis, parse_math=False)
     axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -219,13 +213,17 @@ def _dress(figure: Figure, axes: Axes, content: Mapping[str, Any], series: Seque
 
 
 def _title(content: Mapping[str, Any]) -> str:
-    metric = str(content.get("metric") or "metric")
     cases, left_out = len(content.get("cases") or []), len(findings_of(content).get("left_out_cases") or [])
-    name = f"Mean {_METRICS.get(metric, (metric, metric))[0]}"
+    name = f"Mean {_measure(content).title}"
     of = f"{cases - left_out} of " if left_out else ""
     parts = [f"{name} on {of}{number_of(cases, 'test case')}" if cases else name]
     parts += [f"{content['steps']} steps"] if content.get("steps") else []
     return ", ".join([*parts, f"last {'or chosen ' if content.get('chosen') else ''}checkpoint"])
+
+
+def _measure(content: Mapping[str, Any]) -> Measure:
+    name = str(content.get("metric") or "metric")
+    return MEASURES.get(name, Measure("segmentation", name, name, name, most=math.inf))
 
 
 def _footnote(content: Mapping[str, Any], series: Sequence[Series]) -> str:

@@ -15,6 +15,8 @@ __all__ = ["Interval", "difference_interval", "mean_interval"]
 
 # Chosen by simulation; 2 still covers below 94 % in some settings. benchmarks/study_coverage.py shows what 3 does.
 _SCARCE_WEIGHT = 3.0
+# mean squares that differ by this factor come from means that agree but for rounding
+_TIED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def mean_interval(scores: ArrayLike, *, level: float = 0.95, unit: str = "Dice",
     as wide as needed. Written for :math:`S \le N`; with more seeds than cases the two change places.
 
     Limits: where cases do not vary it is the t interval over seeds, where seeds do not vary the t interval over cases.
+    Figures that move in steps, such as CPM, can agree exactly between all seeds where single cases do not: then
+    :math:`M_S` is 0 by a tie, and :math:`M_R`, its expectation where seeds do not vary, takes its place.
     A single seed leaves the t interval over cases, which says nothing about another seed; a single case leaves that
     over seeds.
 
@@ -151,6 +155,8 @@ def _variance_and_degrees(
     scarce, plenty = (seed, seed_degrees), (case, case_degrees)
     if seed_degrees > case_degrees:
         scarce, plenty = plenty, scarce
+    if scarce[0] < _TIED * rest:
+        scarce = rest, scarce[1]
     excess = max(plenty[0] - rest, 0.0)
     variance, leaning = scarce[0] + excess, _SCARCE_WEIGHT * scarce[0] + excess
     if excess == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from monai_ssl.study.measures import MEASURES
 from monai_ssl.study.words import budget_words, joined, p_words, unit_of
 
 __all__ = ["mean_rows", "write_markdown"]
@@ -49,11 +50,11 @@ def _figures(content: Mapping[str, Any]) -> list[str]:
     left_out, chosen = len(content["findings"]["left_out_cases"]), content["chosen"]
     cases = f"{len(content['cases']) - left_out} of {len(content['cases'])}" if left_out else len(content["cases"])
     other = f", but for {', '.join(chosen)}: chosen on a fifth of the labels, which count as labels" if chosen else ""
-    unit = unit_of(content["metric"])
+    metric = content["metric"]
     pretrained = joined([name for one in content.get("pretrainings", []) for name in one["methods"]])
     first = f" {pretrained} went through a pretraining before." if pretrained else ""
     said = [
-        f"Mean {content['metric']} ({unit}) over {cases} test cases, the same for every run. Last checkpoint after "
+        f"{_of_cases(metric, f'{cases} test cases')}, the same for every run. Last checkpoint after "
         f"{content['steps']} optimiser steps, for every method{other}.{first} A seed is another labelled subset and "
         "another initialisation, shared by the methods. The interval is for other seeds and other cases.",
         _table(*mean_rows(content)),
@@ -62,6 +63,12 @@ def _figures(content: Mapping[str, Any]) -> list[str]:
         said.append(content["screen"]["note"])
     reasons = {(one["budget"], one["method"]): one["reason"] for one in content["impossible"]}
     return [*said, *(f"Without {method} at {budget}: {why}." for (budget, method), why in reasons.items())]
+
+
+def _of_cases(metric: str, cases: str) -> str:
+    if metric in MEASURES and MEASURES[metric].task == "detection":
+        return f"{metric} ({MEASURES[metric].title}) of {cases} together"
+    return f"Mean {metric} ({unit_of(metric)}) over {cases}"
 
 
 def _contrasts(content: Mapping[str, Any]) -> list[str]:

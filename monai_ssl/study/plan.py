@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from monai_ssl.metrics.segmentation import SCORE_NAMES
+from monai_ssl.study.measures import measures_of
 from monai_ssl.utils.bundle_files import bundle_names, bundle_path
 
 __all__ = [
@@ -123,7 +123,7 @@ class Plan:
         primary: the contrast named beforehand.
         validation: labelled cases set aside for validation; 0 keeps the list's own.
         test: labelled cases set aside for the test; 0 keeps the list's own.
-        metric: one of ``dice``, ``surface_dice``, ``hausdorff_95``.
+        metric: one of :data:`~monai_ssl.study.measures.MEASURES` that the bundle gives.
         settings: of every training.
         evaluation: settings of every evaluation.
         screen: the first stage, if the plan is staged.
@@ -141,7 +141,7 @@ class Plan:
     primary: Primary
     validation: int = 0
     test: int = 0
-    metric: str = SCORE_NAMES[0]
+    metric: str = measures_of("segmentation")[0]
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     screen: Screen | None = None

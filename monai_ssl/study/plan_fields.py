@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from monai_ssl.data.datalist import find_datalist
-from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
+from monai_ssl.study.measures import MEASURES, measures_of, task_of
 from monai_ssl.study.plan import Checkpoint
 from monai_ssl.utils.bundle_files import bundle_path
 from monai_ssl.utils.errors import UserError
@@ -28,6 +28,7 @@ __all__ = [
     "parse_budgets",
     "parse_checkpoint",
     "parse_margin",
+    "parse_metric",
     "parse_seeds",
     "whole_number",
 ]
@@ -127,14 +128,31 @@ def parse_seeds(given: Any, key: str) -> tuple[int, ...]:
     return tuple(range(whole_number(given, key, 1)))
 
 
+def parse_metric(given: Any, bundle: Path) -> str:
+    """Return the figure that the study is about, by default the first that the bundle gives.
+
+    Raises:
+        UserError: when the bundle does not give it.
+    """
+    task = task_of(bundle)
+    known = measures_of(task)
+    if given in MEASURES and given not in known:
+        why = "ends" if task == "detection" else "does not end"
+        raise UserError(
+            f"`metric` must be one of {', '.join(known)}, got {given!r}, which {bundle.name} does not give: it is a "
+            f"bundle of {task}, since its name {why} in _detection."
+        )
+    return one_of(known[0] if given is None else given, "metric", known)
+
+
 def parse_margin(given: Any, metric: str) -> float | None:
-    """Return the loss that does not matter: 0.005 of an overlap score unless given, none of a distance.
+    """Return the loss that does not matter: that of :data:`~monai_ssl.study.measures.MEASURES` unless given.
 
     Raises:
         UserError: when it is not above 0.
     """
     if given is None:
-        return None if metric in LOWER_IS_BETTER else 0.005
+        return MEASURES[metric].margin
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < float("inf"):
         raise UserError(f"`margin` must be above 0, in the unit of {metric}, got {given!r}.")
     return float(given)

@@ -25,7 +25,6 @@ from typing import Any
 
 import yaml
 
-from monai_ssl.metrics.segmentation import SCORE_NAMES
 from monai_ssl.study.plan import Method, Plan, Primary, Screen, slug
 from monai_ssl.study.plan_fields import (
     bundle_folder,
@@ -38,6 +37,7 @@ from monai_ssl.study.plan_fields import (
     parse_budgets,
     parse_checkpoint,
     parse_margin,
+    parse_metric,
     parse_seeds,
     whole_number,
 )
@@ -79,7 +79,7 @@ def _parse(content: Any, folder: Path) -> Plan:
     budgets = parse_budgets(given["budgets"])
     methods = _methods(given["methods"], bundle, folder)
     labels = [method.label for method in methods]
-    metric = one_of(given.get("metric", SCORE_NAMES[0]), "metric", SCORE_NAMES)
+    metric = parse_metric(given.get("metric"), bundle)
     settings = check_settings(given.get("settings"), "settings", bundle, "train.yaml")
     if any(method.pretraining for method in methods):
         refuse_pretrained(settings, "settings")

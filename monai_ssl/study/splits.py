@@ -9,12 +9,13 @@ a pretraining, ``splits/pretraining.json`` has the images of all cases that may 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_ssl.data.datalist import read_datalist
 from monai_ssl.data.split import make_split
+from monai_ssl.study.measures import MEASURES, task_of
 from monai_ssl.study.plan import Plan, RunSpec, runs, slug
 from monai_ssl.study.pretraining import PRETRAINING_LIST, pretraining_list
 from monai_ssl.utils.errors import UserError
@@ -47,11 +48,12 @@ def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
         The lists by their paths below the study's folder, :data:`HELD_OUT` first.
 
     Raises:
-        UserError: when the data cannot be split so, there is no test case, or two budgets are the same number of cases.
+        UserError: when the data cannot be split so, there is no test case, or fewer than two with a box where boxes are
+            to be found, or two budgets are the same number of cases.
     """
     try:
         held_out = make_split(
-            read_datalist(plan.data),
+            read_datalist(plan.data, boxes=task_of(plan.bundle) == "detection"),
             labels="all",
             validation=plan.validation,
             test=plan.test,
@@ -60,6 +62,7 @@ def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
         )
         if not held_out["test"]:
             raise UserError("`test` must be 1 or more, since the list has no labelled `test` cases of its own.")
+        _check_boxes(plan, held_out[ListParts.TEST])
         drawn = {HELD_OUT: held_out}
         if any(method.pretraining for method in plan.methods):
             drawn[PRETRAINING_LIST] = pretraining_list(held_out)
@@ -119,6 +122,16 @@ def _with_own_validation(split: dict[str, Any], seed: int) -> dict[str, Any] | N
         "split": {**made, "counts": counts, "patients": patients, "messages": messages},
         **parts,
     }
+
+
+def _check_boxes(plan: Plan, test: Sequence[Mapping[str, Any]]) -> None:
+    listed = [case["box"] for case in test if "box" in case]  # boxes that come from masks are not known here
+    sick = sum(map(bool, listed))
+    if task_of(plan.bundle) == "detection" and len(listed) == len(test) and sick < 2:
+        raise UserError(
+            f"`test` has {len(test)} cases, of which {sick} have a box: {MEASURES[plan.metric].title} needs two at "
+            "least. Set more cases aside, or draw others with `split_seed`."
+        )
 
 
 def _check_budgets_differ(plan: Plan, drawn: dict[Path, dict[str, Any]]) -> None:

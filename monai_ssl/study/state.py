@@ -23,7 +23,7 @@ from monai_ssl.utils.keys import ListParts, RunFiles
 __all__ = ["Step", "Study"]
 
 # settings of the training that its evaluation must share
-_SHARED = ("device", "tolerance_mm")
+_SHARED = ("device", "tolerance_mm", "iou_threshold", "coordinates")
 
 
 @dataclass(frozen=True)

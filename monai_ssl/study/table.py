@@ -10,17 +10,21 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
 
+from monai_ssl.metrics.case_influence import cpm_influences
 from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
 from monai_ssl.study.estimate import read_times
 from monai_ssl.study.findings import find
 from monai_ssl.study.frozen_plan import plan_growth
 from monai_ssl.study.markdown import write_markdown
+from monai_ssl.study.measures import MEASURES
 from monai_ssl.study.plan import RunSpec, grid_runs, runs
 from monai_ssl.study.pretraining import PRETRAINING_LIST, PretrainSpec, pretrain_spec
+from monai_ssl.study.scores import plain
 from monai_ssl.study.screen import Choice
 from monai_ssl.study.splits import HELD_OUT
 from monai_ssl.study.state import Study
@@ -30,16 +34,20 @@ from monai_ssl.utils.keys import ListParts, RunFiles
 
 __all__ = ["collect", "write_tables"]
 
+_DECIMALS = 12  # of an influence, so that cases which are alike differ by no rounding error, which would be a find
+
 
 def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     """Gather all finished runs into the content of ``study.json``.
 
     ``runs`` has an entry a run. ``scores`` has one for every budget and method of the grid: ``seeds``, the ``labels``
     of each, and ``values``, an array seeds x ``cases`` (``null`` where a case has no class, or, of a distance, misses
-    one). ``missing`` names the runs of the plan that are not finished, ``impossible`` those that cannot be, with the
-    ``reason``. ``growth`` is what was added to the plan on the way. ``ceiling`` is the baseline's largest budget,
-    ``chosen`` has the methods whose checkpoint is chosen. Where methods start from a pretraining, ``pretrainings`` says
-    which and from how many images. ``findings`` is what :func:`~monai_ssl.study.findings.find` makes of all this.
+    one). Of a detector they are what each case contributes, and ``null`` where fewer than two cases have a box: see
+    :func:`~monai_ssl.metrics.case_influence.cpm_influences`. ``missing`` names the runs of the plan that are not
+    finished, ``impossible`` those that cannot be, with the ``reason``. ``growth`` is what was added to the plan on the
+    way. ``ceiling`` is the baseline's largest budget, ``chosen`` has the methods whose checkpoint is chosen. Where
+    methods start from a pretraining, ``pretrainings`` says which and from how many images. ``findings`` is what
+    :func:`~monai_ssl.study.findings.find` makes of all this.
 
     Args:
         study: the study.
@@ -115,11 +123,15 @@ def _by_row(study: Study, specs: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def _figures(study: Study, spec: RunSpec, cases: Sequence[str]) -> tuple[float | None, list[float | None]]:
-    """The mean of the metric over the test cases, and its value for each."""
+    """The metric of the test cases, and the values, one a case, whose mean it is."""
     path, metric = study.metrics(spec), study.plan.metric
     figures = _read(path)
     if [case["image"] for case in figures["cases"]] != [PurePath(case).name for case in cases]:
         raise UserError(f"{path}: was not made from the study's {len(cases)} test cases: delete it and run again.")
+    rates = MEASURES[metric].rates
+    if rates:
+        influences = cpm_influences(figures["cases"], rates=rates)
+        return figures["mean"][metric], [plain(value, _DECIMALS) if isfinite(value) else None for value in influences]
     return figures["mean"][metric], [_value(case, metric) for case in figures["cases"]]
 
 

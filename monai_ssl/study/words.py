@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
+from monai_ssl.study.measures import MEASURES
 
 __all__ = ["budget_words", "effect_words", "joined", "number_of", "p_words", "seed_words", "unit_of", "verdict"]
-
-_UNITS = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff_95": "mm"}
 
 
 def unit_of(metric: str) -> str:
     """What a metric is measured in."""
-    return _UNITS.get(metric, metric)
+    return MEASURES[metric].unit if metric in MEASURES else metric
 
 
 def budget_words(budget: str) -> str:
@@ -50,7 +49,7 @@ def verdict(difference: float, found: bool, metric: str) -> str:
     Args:
         difference: of the method to the baseline, in the metric's own sign.
         found: whether it is told from none.
-        metric: one of ``dice``, ``surface_dice``, ``hausdorff_95``.
+        metric: its name, of :data:`~monai_ssl.study.measures.MEASURES`.
     """
     if not found:
         return "not shown"

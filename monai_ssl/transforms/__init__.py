@@ -11,6 +11,20 @@ from monai_ssl.transforms.affine import (
 )
 from monai_ssl.transforms.block_mask import RandBlockMask, RandBlockMaskD, RandBlockMaskd, RandBlockMaskDict
 from monai_ssl.transforms.blur import RandGaussianBlur, RandGaussianBlurD, RandGaussianBlurd, RandGaussianBlurDict
+from monai_ssl.transforms.box_crop import RandBoxCropD, RandBoxCropd, RandBoxCropDict, crop_boxes
+from monai_ssl.transforms.boxes import (
+    PadBoxesD,
+    PadBoxesd,
+    PadBoxesDict,
+    VoxelToWorldBoxD,
+    VoxelToWorldBoxd,
+    VoxelToWorldBoxDict,
+    WorldToVoxelBoxD,
+    WorldToVoxelBoxd,
+    WorldToVoxelBoxDict,
+    voxel_to_world_boxes,
+    world_to_voxel_boxes,
+)
 from monai_ssl.transforms.brightness_contrast import (
     RandBrightnessContrast,
     RandBrightnessContrastD,
@@ -18,6 +32,7 @@ from monai_ssl.transforms.brightness_contrast import (
     RandBrightnessContrastDict,
 )
 from monai_ssl.transforms.gamma import RandGamma, RandGammaD, RandGammad, RandGammaDict
+from monai_ssl.transforms.grid_symmetry import GridSymmetry, draw_symmetries, grid_symmetries, undo_scores
 from monai_ssl.transforms.jigsaw import RandJigsaw, RandJigsawD, RandJigsawd, RandJigsawDict
 from monai_ssl.transforms.local_shuffle import (
     RandLocalShuffle,
@@ -31,6 +46,7 @@ from monai_ssl.transforms.low_resolution import (
     RandLowResolutiond,
     RandLowResolutionDict,
 )
+from monai_ssl.transforms.mask_boxes import MaskToBoxesD, MaskToBoxesd, MaskToBoxesDict, mask_to_boxes
 from monai_ssl.transforms.mixing import cuboid_mask, cut_mix, draw_partners, draw_weights, mix_up
 from monai_ssl.transforms.monotone_intensity import (
     RandMonotoneIntensity,
@@ -39,6 +55,7 @@ from monai_ssl.transforms.monotone_intensity import (
     RandMonotoneIntensityDict,
 )
 from monai_ssl.transforms.noise import RandAdditiveNoise, RandAdditiveNoiseD, RandAdditiveNoised, RandAdditiveNoiseDict
+from monai_ssl.transforms.object_mixing import draw_object_partners, mix_objects
 from monai_ssl.transforms.overlapping_crops import (
     RandOverlappingCrops,
     RandOverlappingCropsD,
@@ -73,6 +90,13 @@ from monai_ssl.transforms.volume_fusion import (
 )
 
 __all__ = [
+    "GridSymmetry",
+    "MaskToBoxesD",
+    "MaskToBoxesDict",
+    "MaskToBoxesd",
+    "PadBoxesD",
+    "PadBoxesDict",
+    "PadBoxesd",
     "RandAdditiveNoise",
     "RandAdditiveNoiseD",
     "RandAdditiveNoiseDict",
@@ -85,6 +109,9 @@ __all__ = [
     "RandBlockMaskD",
     "RandBlockMaskDict",
     "RandBlockMaskd",
+    "RandBoxCropD",
+    "RandBoxCropDict",
+    "RandBoxCropd",
     "RandBrightnessContrast",
     "RandBrightnessContrastD",
     "RandBrightnessContrastDict",
@@ -138,12 +165,27 @@ __all__ = [
     "RandVolumeFusionDict",
     "RandVolumeFusiond",
     "RightAngleRotation",
+    "VoxelToWorldBoxD",
+    "VoxelToWorldBoxDict",
+    "VoxelToWorldBoxd",
+    "WorldToVoxelBoxD",
+    "WorldToVoxelBoxDict",
+    "WorldToVoxelBoxd",
     "affine_inside",
     "apply_affine",
+    "crop_boxes",
     "cuboid_mask",
     "cut_mix",
+    "draw_object_partners",
     "draw_partners",
+    "draw_symmetries",
     "draw_weights",
+    "grid_symmetries",
+    "mask_to_boxes",
+    "mix_objects",
     "mix_up",
     "undo_affine",
+    "undo_scores",
+    "voxel_to_world_boxes",
+    "world_to_voxel_boxes",
 ]

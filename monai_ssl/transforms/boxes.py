@@ -208,7 +208,7 @@ class PadBoxesd(MapTransform):
         if len(boxes) > self.count:
             raise UserError(
                 f"{_file(out.get(self.image_key), self.image_key)}: has {len(boxes)} boxes, but there is room for "
-                f"{self.count}: raise `count` of PadBoxesd to {len(boxes)} or more."
+                f"{self.count}: raise `count` (in bundles `max_boxes`) to {len(boxes)} or more."
             )
         out[self.box_key] = torch.full((self.count, 6), torch.nan)
         out[self.label_key] = torch.full((self.count,), -1, dtype=torch.int64)

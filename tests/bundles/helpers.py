@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import multiprocessing
@@ -18,14 +19,17 @@ import numpy as np
 import torch
 
 import monai_ssl
+from monai_ssl.data.nodule_phantoms import write_nodule_phantoms
 from monai_ssl.data.phantoms import write_phantoms
 from monai_ssl.utils import runs
 
 BUNDLE = Path(monai_ssl.__file__).parents[1] / "bundles" / "semi_segmentation"
 PRETRAINING = BUNDLE.with_name("ssl_pretraining")
+DETECTION = BUNDLE.with_name("focalmix_detection")
 CONFIGS = BUNDLE / "configs"
-METHODS, PRETEXTS = (
-    sorted(path.stem for path in (bundle / "configs" / "methods").glob("*.yaml")) for bundle in (BUNDLE, PRETRAINING)
+METHODS, PRETEXTS, DETECTORS = (
+    sorted(path.stem for path in (bundle / "configs" / "methods").glob("*.yaml"))
+    for bundle in (BUNDLE, PRETRAINING, DETECTION)
 )
 # small enough for a second a run
 FAST = {
@@ -44,6 +48,19 @@ NEEDED = {
     "pseudo_label": {"rounds": 1},
 }
 FAST_PRETRAINING = {name: value for name, value in FAST.items() if name != "val_interval"}
+FAST_DETECTION = {
+    **{name: value for name, value in FAST.items() if not name.startswith("network_def")},
+    "network_def#backbone#block_inplanes": [4, 8, 8, 8],
+    "network_def#channels": 8,
+    # after four steps a box may be a hit, so that figures are not all 0
+    "learning_rate": 0.03,
+    "warmup_steps": 1,
+    "detector#score_threshold": 0.0,
+    "detector#overlap": 0.0,
+    "iou_threshold": 0.02,
+}
+# as FAST_DETECTION, of evaluate.yaml
+FAST_SCORING = {"score_threshold": 0.0, "overlap": 0.0, "iou_threshold": 0.02, "resamples": 0, "device": "cpu"}
 
 
 def config_files(configs, bundle=BUNDLE):
@@ -71,6 +88,11 @@ def train(*methods, **settings):
 def pretrain(*methods, **settings):
     """A pretraining of a second or two."""
     run_bundle("train.yaml", *methods, bundle=PRETRAINING, **{**FAST_PRETRAINING, **settings})
+
+
+def detect(*methods, **settings):
+    """A training run of a detector, of a second or two."""
+    run_bundle("train.yaml", *methods, bundle=DETECTION, **{**FAST_DETECTION, **settings})
 
 
 @contextmanager
@@ -120,6 +142,44 @@ def write_list(folder, modality="MRI", validation=1):
     data |= {"training": cases[:2], "validation": cases[2 : 2 + validation], "test": cases[3:]}
     path.write_text(json.dumps(data))
     return path
+
+
+def write_box_list(folder, **parts):
+    """Two labelled, one validation and two test chests, one of each two healthy, and two unlabelled ones.
+
+    Args:
+        folder: where they go, as `chest_000.nii.gz` to `chest_006.nii.gz`.
+        parts: of the list, what is to stand in place of a part, as a function of it.
+    """
+    path = write_nodule_phantoms(folder, cases=5, unlabeled=2, size=(40, 40, 40))
+    data = json.loads(path.read_text())
+    cases = data["training"]
+    assert [len(case["box"]) for case in cases] == [1, 3, 2, 0, 1]
+    data |= {"training": [cases[1], cases[3]], "validation": [cases[2]], "test": [cases[0], cases[4]]}
+    data |= {part: change(data[part]) for part, change in parts.items()}
+    path.unlink()
+    path = path.with_name("dataset.json")
+    path.write_text(json.dumps(data))
+    return path
+
+
+def spoil(data, change):
+    """Let ``change`` change the list of a folder in place."""
+    path = Path(data) / "dataset.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def steps(folder):
+    """The rows of a run's table."""
+    with open(Path(folder) / "steps.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def numbers(folder):
+    """The same without what differs between equal runs."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in steps(folder)]
 
 
 def write_nifti(path, array, affine=None):

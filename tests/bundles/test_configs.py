@@ -11,10 +11,21 @@ import monai
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
 from monai_ssl.utils.keys import RunFiles
-from tests.bundles.helpers import BUNDLE, CONFIGS, METHODS, PRETEXTS, PRETRAINING, as_own_process, load, read_json
+from tests.bundles.helpers import (
+    BUNDLE,
+    CONFIGS,
+    DETECTION,
+    DETECTORS,
+    METHODS,
+    PRETEXTS,
+    PRETRAINING,
+    as_own_process,
+    load,
+    read_json,
+)
 
 MODEL_KEYS = [
     *("modality", "orientation", "spacing", "intensity_range", "patch_size", "in_channels", "class_names"),
@@ -25,13 +36,19 @@ PRETRAINING_FILES = [
     *("train.yaml", "multi_gpu_train.yaml", "assess.yaml", "inference.yaml"),
     *(f"methods/{name}.yaml" for name in PRETEXTS),
 ]
-BUNDLES = {BUNDLE: FILES, PRETRAINING: PRETRAINING_FILES}
+DETECTION_FILES = [
+    *("train.yaml", "multi_gpu_train.yaml", "evaluate.yaml", "inference.yaml"),
+    *(f"methods/{name}.yaml" for name in DETECTORS),
+]
+BUNDLES = {BUNDLE: FILES, PRETRAINING: PRETRAINING_FILES, DETECTION: DETECTION_FILES}
+METHODS_OF = {BUNDLE: METHODS, PRETRAINING: PRETEXTS, DETECTION: DETECTORS}
 every_file = pytest.mark.parametrize(
     ("bundle", "name"),
     [(bundle, name) for bundle, names in BUNDLES.items() for name in names],
     ids=lambda value: str(getattr(value, "name", value)),
 )
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.name)
+that_predicts = pytest.mark.parametrize("bundle", [BUNDLE, DETECTION], ids=lambda bundle: bundle.name)
 # what a name says by itself
 PLAIN = {
     *("bundle_root", "output_dir", "device", "in_channels", "class_names", "network_b", "weight_decay"),
@@ -52,9 +69,10 @@ def dictionaries(value):
             yield from dictionaries(entry)
 
 
+@that_predicts
 @pytest.mark.parametrize("name", ["evaluate.yaml", "inference.yaml"])
-def test_what_a_volume_looks_like_to_the_network_is_said_alike(name):
-    train, other = read("train.yaml"), read(name)
+def test_what_a_volume_looks_like_to_the_network_is_said_alike(name, bundle):
+    train, other = read("train.yaml", bundle), read(name, bundle)
     for key in set(MODEL_KEYS) - {"class_names"}:
         assert other[key] == train[key], key
     assert str(other["class_names"]).replace("'", "") in train["class_names"].replace("'", "")
@@ -91,6 +109,32 @@ def test_a_prediction_is_brought_back_alike_everywhere():
     assert evaluate["inferer"] == inference["inferer"]
 
 
+def test_a_detector_sees_scans_alike_everywhere():
+    train, evaluate, inference = (read(name, DETECTION) for name in ("train.yaml", "evaluate.yaml", "inference.yaml"))
+    labeled = train["opening"]["labeled"] + train["intensities"] + train["boxes"]
+    assert evaluate["loading"] == labeled
+    assert train["validate"]["preprocessing"]["transforms"] == "$@opening#labeled + @intensities + @boxes"
+    unlabeled = train["opening"]["unlabeled"] + train["intensities"]
+    predicting = inference["preprocessing"]["transforms"]
+    assert predicting == unlabeled == read("inference.yaml")["preprocessing"]["transforms"]
+    assert [without_keys(step) for step in labeled[: len(unlabeled)]] == [without_keys(step) for step in unlabeled]
+    assert labeled[len(unlabeled) :] == train["boxes"]
+    assert all(evaluate[name] == train[name] for name in ("volumes", "volume_modes"))
+
+
+def test_boxes_are_found_alike_everywhere():
+    train, evaluate, inference = (read(name, DETECTION) for name in ("train.yaml", "evaluate.yaml", "inference.yaml"))
+    settings = {name: evaluate[name] for name in evaluate["detector"] if name in evaluate and name != "network"}
+    settings = {name: value for name, value in settings.items() if name != "patch_size"}
+    assert len(settings) == 4
+    assert evaluate["detector"] == inference["detector"]
+    assert {**evaluate["detector"], **settings, "network": ""} == {**train["detector"], "network": ""}
+    assert {name: inference[name] for name in settings} == settings
+    (brought_back,) = train["validate"]["postprocessing"]["transforms"]
+    assert evaluate["postprocessing"]["transforms"] == [brought_back]
+    assert inference["postprocessing"]["transforms"] == [{**brought_back, "box_keys": "pred_box"}]
+
+
 def test_a_pretraining_prepares_a_scan_as_the_segmentation_does():
     ours, theirs = (read("train.yaml", bundle) for bundle in (PRETRAINING, BUNDLE))
     for key in ("modality", "orientation", "spacing", "intensity_range", "patch_size", "in_channels"):
@@ -103,11 +147,15 @@ def test_a_pretraining_prepares_a_scan_as_the_segmentation_does():
         assert loading == [without_keys(step) for step in ours["loading"][:-1]], name
 
 
-def test_several_processes_do_what_one_does():
-    one, several = read("train.yaml", PRETRAINING), read("multi_gpu_train.yaml", PRETRAINING)
+@pytest.mark.parametrize("bundle", [PRETRAINING, DETECTION], ids=lambda bundle: bundle.name)
+def test_several_processes_do_what_one_does(bundle):
+    one, several = read("train.yaml", bundle), read("multi_gpu_train.yaml", bundle)
     assert several["initialize"][0] == one["initialize"][0]
     assert set(one["initialize"]) <= set(several["initialize"])
     assert set(one["imports"]) <= set(several["imports"])
+    assert several["ddp"]["module"] == one["train"]["trainer"]["objective"]
+    writers = [step for step in one["train"]["handlers"] if "run_dir" in str(step) and "Resume" not in step["_target_"]]
+    assert all("@rank > 0" in str(step["_disabled_"]) or "WeightsReport" in step["_target_"] for step in writers)
 
 
 @every_file
@@ -131,14 +179,16 @@ def test_every_knob_has_a_comment_or_a_plain_name(bundle, name):
         assert not knob or "#" in value or key in explained, line
 
 
+@that_predicts
 @pytest.mark.parametrize(("name", "kind"), [("train.yaml", "train"), ("inference.yaml", "infer")])
-def test_monai_finds_every_property(name, kind, mri, trained, tmp_path):
-    settings = {"output_dir": str(tmp_path), "dataset_dir": str(mri)}
+def test_monai_finds_every_property(name, kind, bundle, mri, trained, chests, detected, tmp_path):
+    data, run = (mri, trained) if bundle == BUNDLE else (chests, detected)
+    settings = {"output_dir": str(tmp_path), "dataset_dir": str(data)}
     if kind == "infer":
-        settings |= {"weights": str(trained / "model.pt"), "dataset_dir": None}
-        settings |= {"image": str(mri / "imagesUn"), **read_json(trained / "preprocessing.json")}
+        settings |= {"weights": str(run / "model.pt"), "dataset_dir": None}
+        settings |= {"image": str(data / "imagesUn"), **read_json(run / "preprocessing.json")}
     with as_own_process():
-        workflow = ConfigWorkflow(str(CONFIGS / name), workflow_type=kind, initialize=[], **settings)
+        workflow = ConfigWorkflow(str(bundle / "configs" / name), workflow_type=kind, initialize=[], **settings)
         workflow.initialize()
         assert workflow.check_properties() == []
 
@@ -153,6 +203,17 @@ def test_the_network_takes_and_gives_what_the_metadata_says(name, tmp_path):
         assert load(settings["weights"])
     with as_own_process():
         verify_net_in_out("network", str(CONFIGS / "metadata.json"), str(CONFIGS / name), device="cpu", n=8, **settings)
+
+
+def test_a_patch_of_the_detector_is_as_the_metadata_says():
+    parser = ConfigParser(read("inference.yaml", DETECTION))
+    detector = parser.get_parsed_content("network_def")
+    image = read_json(DETECTION / "configs" / "metadata.json")["network_data_format"]["inputs"]["image"]
+    assert [f"{step}*n" for step in detector.size_divisible] == image["spatial_shape"]
+    maps = detector.eval()(torch.zeros(1, image["num_channels"], 16, 16, 16))
+    assert maps["classification"][0].shape[1] == detector.num_anchors * len(
+        read("inference.yaml", DETECTION)["class_names"]
+    )
 
 
 @every_bundle
@@ -173,7 +234,7 @@ def test_the_metadata_is_what_the_model_zoo_wants(bundle):
     assert inputs["image"]["num_channels"] == read("train.yaml", bundle)["in_channels"]
     if bundle == BUNDLE:
         assert list(outputs["pred"]["channel_def"].values()) == read("inference.yaml")["class_names"]
-    assert BUNDLE.name.endswith("_segmentation")
+    assert re.search("_(segmentation|pretraining|detection)$", bundle.name)
 
 
 @every_bundle
@@ -186,23 +247,20 @@ def test_the_bundle_has_the_model_zoos_files_and_no_python(bundle):
 
 
 OF_A_PRETRAINING = {"pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"}
-OF_A_SEGMENTATION = {
-    "validation_metrics.json",
-    "metrics.json",
-    "overlay.png",
-    "best.pt",
-    "audit.csv",
-    "reliability.png",
-    "pseudo_labels",
+OF_PSEUDO_LABELS = {"audit.csv", "reliability.png", "pseudo_labels"}
+NOT_OF = {
+    BUNDLE: OF_A_PRETRAINING,
+    PRETRAINING: {"validation_metrics.json", "metrics.json", "overlay.png", "best.pt", *OF_PSEUDO_LABELS},
+    DETECTION: OF_A_PRETRAINING | OF_PSEUDO_LABELS,
 }
 
 
 @every_bundle
 def test_the_readme_names_every_method_every_file_of_a_run_and_only_settings_that_exist(bundle):
     text = (bundle / "docs" / "README.md").read_text()
-    for method in METHODS if bundle == BUNDLE else PRETEXTS:
+    for method in METHODS_OF[bundle]:
         assert f"`{method}`" in text, method
-    for file in set(RunFiles) - {RunFiles.LOCK} - (OF_A_PRETRAINING if bundle == BUNDLE else OF_A_SEGMENTATION):
+    for file in set(RunFiles) - {RunFiles.LOCK} - NOT_OF[bundle]:
         assert file in text, file
     settings = {"config_file", "from", "conf", "standalone", "nproc_per_node", "pretrained", "transfer"}
     settings |= {key for name in BUNDLES[bundle] if "methods" not in name for key in read(name, bundle)}

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
-import warnings
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from monai_ssl.study.execute import bundle_command
-from tests.bundles.helpers import BUNDLE, FAST, load, run_bundle, train
+from tests.bundles.helpers import BUNDLE, FAST, load, run_bundle, spoil, train
 from tests.helpers import same
 
 
@@ -25,44 +21,6 @@ from tests.helpers import same
 def data(mri, tmp_path):
     """A copy of the list's folder to spoil."""
     return shutil.copytree(mri, tmp_path / "data")
-
-
-@pytest.fixture
-def mistake(capsys, tmp_path, mri):
-    """Runs configs and returns the one line that the process would end with."""
-
-    def mistake(*configs, **settings):
-        run = {
-            **(FAST if "train.yaml" in configs else {}),
-            "dataset_dir": str(mri),
-            "output_dir": str(tmp_path / "run"),
-        }
-        hooks = []
-        try:
-            run_bundle(*configs, at_end=lambda: hooks.append(sys.excepthook), **{**run, **settings})
-        except SystemExit as end:
-            lines = [str(end.code)]
-        except Exception:
-            capsys.readouterr()
-            hooks[0](*sys.exc_info())
-            lines = capsys.readouterr().err.splitlines()
-        else:
-            raise AssertionError("the run did not fail")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()  # files that the end of the process would close
-        assert len(lines) == 1
-        assert re.fullmatch("Error: .+", lines[0])
-        return lines[0]
-
-    return mistake
-
-
-def spoil(data, change):
-    path = data / "dataset.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_an_unknown_setting_names_the_nearest(mistake):

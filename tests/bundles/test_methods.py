@@ -9,7 +9,16 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from tests.bundles.helpers import BUNDLE, METHODS, PRETEXTS, PRETRAINING, as_own_process, config_files
+from tests.bundles.helpers import (
+    BUNDLE,
+    DETECTION,
+    DETECTORS,
+    METHODS,
+    PRETEXTS,
+    PRETRAINING,
+    as_own_process,
+    config_files,
+)
 
 METHOD_KEYS = {
     BUNDLE: [
@@ -20,10 +29,17 @@ METHOD_KEYS = {
         *("unlabeled_batch_size", "views", "crop_size", "out_channels", "augmentation", "masking", "pretext"),
         *("heads", "tasks", "term_weights", "objective"),
     ],
+    DETECTION: ["labeled_batch_size", "unlabeled_batch_size", "ramp_steps", "term_weights", "objective"],
 }
-DEFAULT = {BUNDLE: "mean_teacher", PRETRAINING: "volume_fusion"}
-ALL = [(BUNDLE, method) for method in METHODS] + [(PRETRAINING, method) for method in PRETEXTS]
-every_method = pytest.mark.parametrize(("bundle", "method"), ALL, ids=[method for _, method in ALL])
+DEFAULT = {BUNDLE: "mean_teacher", PRETRAINING: "volume_fusion", DETECTION: "focalmix"}
+ALL = [
+    (bundle, method)
+    for bundle, methods in {BUNDLE: METHODS, PRETRAINING: PRETEXTS, DETECTION: DETECTORS}.items()
+    for method in methods
+]
+every_method = pytest.mark.parametrize(
+    ("bundle", "method"), ALL, ids=[f"{method} of {bundle.name}" for bundle, method in ALL]
+)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import shutil
@@ -11,17 +10,12 @@ import time
 import pytest
 
 from monai_ssl.utils.errors import find_user_error
-from tests.bundles.helpers import FAST, load, processes, train, train_quietly
+from tests.bundles.helpers import FAST, load, numbers, processes, train, train_quietly
 from tests.helpers import same
 
 STEPS = 12
 # the choice of a checkpoint must survive as well
 LONG = {**FAST, "max_steps": STEPS, "epoch_length": 3, "save_interval": 1, "val_interval": 5, "checkpoint": "chosen"}
-
-
-def rows(folder):
-    with open(folder / "steps.csv", newline="") as stream:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(stream)]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +72,7 @@ def check_kills(kills, mri, folder, expected, seconds):
     final = start(folder, dataset_dir=str(mri))
     final.join()
     assert final.exitcode == 0
-    assert rows(folder) == rows(expected)
+    assert numbers(folder) == numbers(expected)
     assert same(load(folder / "model.pt"), load(expected / "model.pt"))
     assert same(load(folder / "resume.pt"), load(expected / "resume.pt"))
     assert same(load(folder / "best.pt"), load(expected / "best.pt"))
@@ -103,7 +97,7 @@ def test_fifty_kills_leave_no_trace(mri, tmp_path, uninterrupted):
 def test_a_finished_run_resumed_is_left_as_it_is(mri, tmp_path, uninterrupted):
     run = shutil.copytree(uninterrupted[0], tmp_path / "run")
     train("mean_teacher", dataset_dir=str(mri), output_dir=str(run), resume="true", **LONG)
-    assert rows(run) == rows(uninterrupted[0])
+    assert numbers(run) == numbers(uninterrupted[0])
     for name in ("model.pt", "resume.pt"):
         assert same(load(run / name), load(uninterrupted[0] / name))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from monai.networks.nets import UNet
 
 from monai_ssl.handlers.checkpoint import read_checkpoint
 from monai_ssl.utils.keys import RunFiles
-from tests.bundles.helpers import FAST, METHODS, load, read_json, run_bundle, train, write_list
+from tests.bundles.helpers import FAST, METHODS, load, read_json, run_bundle, steps, train, write_list
 from tests.helpers import same
 
 SCORES = {"dice", "surface_dice", "hausdorff_95"}
@@ -40,11 +39,6 @@ TERMS = {
     "entropy_minimisation": {"supervised", "entropy"},
     "learned_transforms": {"supervised", "registration", "synthetic", "atlas"},
 }
-
-
-def steps(folder):
-    with open(folder / "steps.csv", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def check_run(folder, validated, terms):

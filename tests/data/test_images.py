@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from monai_ssl.data.images import images_to_learn_from, images_to_predict
+from monai_ssl.data.images import images_to_learn_from, images_to_predict, prediction_path
 from monai_ssl.utils.errors import UserError
 
 
@@ -42,6 +42,21 @@ def test_a_prediction_that_is_there_is_refused_unless_it_may_be_replaced(tmp_pat
         images_to_predict(folder, tmp_path / "out")
     assert len(images_to_predict(folder, tmp_path / "out", overwrite=True)) == 1
     assert len(images_to_predict(folder, tmp_path / "out", postfix="pred")) == 1
+
+
+@pytest.mark.parametrize("name", ["a.b.nii.gz", "a.b.nii", "deeper/a.b.nii.gz"])
+def test_a_prediction_has_the_scans_stem_a_postfix_and_an_ending(name: str, tmp_path: Path) -> None:
+    assert prediction_path(name, tmp_path, "seg") == tmp_path / "a.b_seg.nii.gz"
+    assert prediction_path(tmp_path / name, tmp_path, "boxes", ".mrk.json") == tmp_path / "a.b_boxes.mrk.json"
+
+
+def test_a_prediction_with_another_ending_is_not_there(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "in/a.nii.gz", "out/a_boxes.nii.gz") / "in"
+    assert len(images_to_predict(folder, tmp_path / "out", "boxes", ending=".json")) == 1
+    touch(tmp_path, "out/a_boxes.json")
+    with pytest.raises(UserError, match=r"a_boxes\.json: is there already\. Give --overwrite true"):
+        images_to_predict(folder, tmp_path / "out", "boxes", ending=".json")
+    assert len(images_to_predict(folder, tmp_path / "out", "boxes", overwrite=True, ending=".json")) == 1
 
 
 def test_two_scans_of_one_stem_are_refused(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, LoadImaged, RandShiftIntensityd
+from monai.transforms import Compose, Lambda, LoadImaged, RandShiftIntensityd
 
 from monai_ssl.data.scans import ScanDataset
 from monai_ssl.utils.errors import UserError
@@ -90,3 +91,14 @@ def test_an_image_of_other_channels_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"image\.nii\.gz: has 2 channels, the network takes 1 \(in_channels\)"):
         ScanDataset(cases, LOAD, channels=1)[0]
     assert ScanDataset(cases, LOAD, channels=2)[0]["image"].shape == (2, 4, 5, 6)
+
+
+def refuses(case: dict[str, Any]) -> Any:
+    raise UserError(f"{case['image'].meta['filename_or_obj']}: box 1 lies outside its image.")
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_what_a_transform_tells_a_user_is_told_as_it_is(cases: list[dict[str, str]], cache_rate: float) -> None:
+    with pytest.raises(UserError) as caught:
+        ScanDataset(cases, Compose([LoadImaged("image"), Lambda(refuses)]), cache_rate)[0]
+    assert str(caught.value) == f"{cases[0]['image']}: box 1 lies outside its image."

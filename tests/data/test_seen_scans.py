@@ -114,6 +114,13 @@ def test_one_warning_counts_by_part(run: Path, listed: Any, caplog: pytest.LogCa
     assert "Pretrain on a list whose `unlabeled` is without them." in warning
 
 
+def test_scans_with_boxes_are_counted_like_others(run: Path, listed: Any) -> None:
+    entry = {"box": [[0, 0, 0, 5, 5, 5]], "label": [0]}
+    path = listed(training=[{"image": "images/t.nii.gz", **entry}], test=[{"image": "images/s.nii.gz", **entry}])
+    write_seen_scans(run / "seen_scans.json", cases("/elsewhere/images/s.nii.gz"))
+    assert warn_of_seen_scans(run / "model.pt", path) == {"validation": 0, "test": 1}
+
+
 def test_only_the_part_that_was_seen_is_named(run: Path, listed: Any, caplog: pytest.LogCaptureFixture) -> None:
     path = listed(validation=[], test=["images/a.nii.gz", "images/b.nii.gz"])
     write_seen_scans(run / "seen_scans.json", cases("/elsewhere/images/b.nii.gz"))

@@ -351,6 +351,27 @@ def test_the_source_and_a_folder_are_never_written(source, tmp_path):
     assert source.read_text() == before
 
 
+def test_a_healthy_case_is_labelled_by_its_empty_list_of_boxes(tmp_path):
+    box = {"box": [[1, 2, 3, 4, 5, 6]], "label": [0]}
+    data = {"training": [{"image": f"{i}.nii.gz", "box": []} for i in range(4)]}
+    data["test"] = [{"image": "sick.nii.gz", **box}, {"image": "well.nii.gz", "box": []}, "unknown.nii.gz"]
+    data["unlabeled"] = [{"image": "more.nii.gz", **box}]
+    source = tmp_path / "detection.json"
+    source.write_text(json.dumps(data))
+    split = write_split(source, tmp_path / "split.json", labels=2, validation=1)
+    healthy = {"box": [], "label": []}
+    assert [len(split[part]) for part in PARTS] == [2, 2, 1, 2]
+    assert all(
+        case == {"image": case["image"], **healthy} for part in ("training", "validation") for case in split[part]
+    )
+    assert split["test"] == [{"image": "sick.nii.gz", **box}, {"image": "well.nii.gz", **healthy}]
+    assert all(set(case) == {"image"} for case in split["unlabeled"])
+    assert "more.nii.gz" in images(split, "unlabeled")
+    assert split["split"]["messages"] == ["`test`: 1 entries of the list without a label left out"]
+    again = write_split(tmp_path / "split.json", tmp_path / "again.json", labels=1)
+    assert (again["test"], again["validation"]) == (split["test"], split["validation"])
+
+
 def test_boxes_go_with_their_cases_and_no_further(tmp_path):
     boxes = [[[i, 2.5, 3, 4, 5, 6]] * (i % 2) for i in range(9)]
     cases = [{"image": f"images/{i}.nii.gz", "box": b, "label": [0] * len(b)} for i, b in enumerate(boxes)]

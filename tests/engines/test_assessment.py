@@ -93,7 +93,7 @@ class Scorer:
             predicted, label = self.network(scan["image"][None]).argmax(dim=1)[0], scan["label"][0]
             dice = 2 * (predicted * label).sum().item() / (predicted.sum() + label.sum()).item()
             cases.append({"mean": {"dice": None if number in self.without else dice}})
-        self.state.segmentation_summary = {"cases": cases}
+        self.state.summary = {"cases": cases}
 
 
 def masks(without=()):

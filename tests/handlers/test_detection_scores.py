@@ -101,7 +101,7 @@ def test_report_of_an_evaluation(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     expected = [0.5, 0.5, 0.5, 1, 1, 1, 1]
     assert [metrics["mean"][key] for key in metrics["mean"] if "sensitivity" in key] == pytest.approx(expected)
     assert engine.state.metrics["cpm"] == metrics["mean"]["cpm"] == pytest.approx(5.5 / 7)
-    assert engine.state.detection_summary == metrics
+    assert engine.state.summary == metrics
     assert (metrics["part"], metrics["weights"], metrics["list"]) == ("test", "model.pt", "detection.json")
     assert str(tmp_path) not in (tmp_path / "metrics.json").read_text()
     lines = [record.message for record in caplog.records if record.name.startswith("monai_ssl")]

@@ -68,7 +68,9 @@ def test_accuracies_have_a_panel_of_their_own(tmp_path: Path, monkeypatch: pytes
         progress_picture.Axes, "legend", lambda self, **options: seen.append(self.get_legend_handles_labels()[1])
     )
     path = tmp_path / "steps.csv"
-    path.write_text("step,loss,rotation,rotation_accuracy,rotation_chance\n1,2,2,0.2,0.1\n2,1,1,0.5,0.1\n")
+    path.write_text(
+        "step,loss,rotation,weight_rotation,rotation_accuracy,rotation_chance\n1,2,2,1,0.2,0.1\n2,1,1,1,0.5,0.1\n"
+    )
     draw_progress(path, tmp_path / "progress.png")
     assert seen == [["Total loss", "rotation"], ["rotation"]]
     assert size(tmp_path / "progress.png") == (1650, 630)
@@ -76,7 +78,9 @@ def test_accuracies_have_a_panel_of_their_own(tmp_path: Path, monkeypatch: pytes
     assert size(tmp_path / "three.png") == (2475, 630)
 
 
-def test_shares_that_are_no_terms_have_a_panel_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_and_numbers_that_are_no_terms_have_panels_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Told from terms by their missing weight; a term between 0 and 1 stays a loss, a figure above 1 is no share."""
     seen: list[list[str]] = []
     monkeypatch.setattr(
@@ -88,10 +92,21 @@ def test_shares_that_are_no_terms_have_a_panel_of_their_own(tmp_path: Path, monk
         "1,0.3,0.3,1.0,nan,0,0.2,nan,0.9\n2,0.1,0.1,1.0,0.8,1,1.2,nan,1.0000001\n"
     )
     draw_progress(path, tmp_path / "progress.png")
-    assert seen == [["Total loss", "pseudo", "entropy"], ["kept", "kept foreground", "confidence"]]
-    assert size(tmp_path / "progress.png") == (1650, 630)
-    draw_progress(path, tmp_path / "three.png", validation=[(2, 0.5)])
-    assert size(tmp_path / "three.png") == (2475, 630)
+    assert seen == [["Total loss", "pseudo"], ["kept", "kept foreground", "confidence"], ["entropy"]]
+    assert size(tmp_path / "progress.png") == (2475, 630)
+    draw_progress(path, tmp_path / "four.png", validation=[(2, 0.5)])
+    assert size(tmp_path / "four.png") == (3300, 630)
+
+
+@pytest.mark.parametrize(("metric", "title"), [("dice", "Mean Dice on"), ("cpm", "CPM on")])
+def test_the_score_of_the_validation_is_named(
+    metric: str, title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(progress_picture, "_dress", lambda axes, text: titles.append(text))
+    (tmp_path / "steps.csv").write_text(f"step,loss,validation_{metric}\n1,2,\n2,1,0.5\n")
+    draw_progress(tmp_path / "steps.csv", tmp_path / "progress.png")
+    assert titles == ["Training loss", f"{title} the validation cases"]
 
 
 def test_the_step_log_writes_what_tells_terms_from_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_report_of_an_evaluation(tmp_path: Path) -> None:
     assert metrics["mean"]["dice"] == pytest.approx(sum(dice) / 3)
     assert (metrics["part"], metrics["weights"], metrics["list"]) == ("test", "model.pt", "dataset.json")
     assert evaluator.state.metrics["dice"] == metrics["mean"]["dice"]
-    assert evaluator.state.segmentation_summary == metrics
+    assert evaluator.state.summary == metrics
     assert str(tmp_path) not in (tmp_path / "metrics.json").read_text()
     assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")
 

@@ -20,16 +20,16 @@ from tests.helpers import same
 NAN = float("nan")
 
 
-def validator(figures: dict[int, float]) -> Engine:
+def validator(figures: dict[int, float], metric: str = "dice") -> Engine:
     """An evaluator that finds these figures, by its number of runs."""
     engine = Engine(lambda _engine, _batch: None)
     engine.runs = 0  # type: ignore[attr-defined]
 
     def score(engine: Any) -> None:
         engine.runs += 1
-        engine.state.metrics["dice"] = figures[engine.runs]
-        dice = None if math.isnan(figures[engine.runs]) else figures[engine.runs]
-        engine.state.segmentation_summary = {"part": "validation", "mean": {"dice": dice}}
+        engine.state.metrics[metric] = figures[engine.runs]
+        figure = None if math.isnan(figures[engine.runs]) else figures[engine.runs]
+        engine.state.summary = {"part": "validation", "mean": {metric: figure}}
 
     engine.add_event_handler(Events.COMPLETED, score)
     return engine
@@ -45,15 +45,14 @@ class Validator:
         self.engine.run([0])
 
 
-def choose(folder: Path, figures: list[float], **arguments: Any) -> tuple[Any, dict[int, dict[str, Any]]]:
+def choose(folder: Path, figures: list[float], metric: str = "dice") -> tuple[Any, dict[int, dict[str, Any]]]:
     """Train six steps with a validation each; the weights after each step come back."""
-    engine = validator({i + 1: figure for i, figure in enumerate(figures)})
+    engine = validator({i + 1: figure for i, figure in enumerate(figures)}, metric)
     best = folder / "best.pt"
     run = trainer(
         StepValidation(Validator(engine), 1),
-        ModelSelection(best, engine, cases=2, interval=1, report=folder / "validation_metrics.json"),
+        ModelSelection(best, engine, cases=2, interval=1, report=folder / "validation_metrics.json", metric=metric),
         ModelWriter([folder / "model.pt"], best),
-        **arguments,
     )
     seen: dict[int, dict[str, Any]] = {}
 
@@ -83,8 +82,19 @@ def test_the_best_step_becomes_the_model(figures: list[float], step: int, tmp_pa
     assert summary["mean"]["dice"] == (None if math.isnan(figures[step - 1]) else figures[step - 1])
 
 
+def test_another_figure_may_decide_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    _, seen = choose(tmp_path, [0.1, 0.5, 0.3, 0.5, 0.2, 0.4], "cpm")
+    assert same(torch.load(tmp_path / "model.pt", weights_only=True), OrderedDict(seen[2]))
+    assert json.loads((tmp_path / "validation_metrics.json").read_text())["mean"] == {"cpm": 0.5}
+    assert "chosen on the validation cases: step 2, mean cpm 0.5000" in caplog.text
+    run = trainer(selection := ModelSelection(tmp_path / "other.pt", validator({1: 0.5}), 1, 1, metric="cpm"))
+    with pytest.raises(KeyError, match="cpm"):  # a figure that is not there is no 0
+        selection._keep_if_better(validator({}), run)
+
+
 def test_what_a_killed_run_left_before_its_first_checkpoint_does_not_count(tmp_path: Path) -> None:
-    torch.save({"step": 1, "dice": 0.99, "summary": {}, "network": {}}, tmp_path / "best.pt")
+    torch.save({"step": 1, "score": 0.99, "summary": {}, "network": {}}, tmp_path / "best.pt")
     _, seen = choose(tmp_path, [0.1, 0.2, 0.3, 0.1, 0.1, 0.1])
     assert same(torch.load(tmp_path / "model.pt", weights_only=True), OrderedDict(seen[3]))
 

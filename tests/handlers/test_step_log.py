@@ -59,7 +59,8 @@ def test_a_row_can_be_read_at_once_and_survives_an_error(tmp_path: Path) -> None
     assert counts == [1, 2, 3]
 
 
-def test_a_validation_stands_at_its_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("metric", ["dice", "cpm"])
+def test_a_validation_stands_at_its_step(metric: str, tmp_path: Path) -> None:
     class Validate:
         def attach(self, engine: Engine) -> None:
             engine.add_event_handler(Events.ITERATION_COMPLETED(every=3), self.run)
@@ -71,11 +72,13 @@ def test_a_validation_stands_at_its_step(tmp_path: Path) -> None:
 
     @validator.on(Events.EPOCH_COMPLETED)
     def score(validator: Any) -> None:
-        validator.state.metrics["dice"] = 0.25
+        validator.state.metrics |= {metric: 0.25, "other": 0.75}
 
-    log = StepLog(tmp_path / "steps.csv", validator)
+    log = StepLog(tmp_path / "steps.csv", validator, **({} if metric == "dice" else {"metric": metric}))
     trainer(Validate(), log).run()
-    assert [row["validation_dice"] for row in table(tmp_path / "steps.csv")] == ["", "", "0.25", "", "", "0.25"]
+    rows = table(tmp_path / "steps.csv")
+    assert [name for name in rows[0] if name.startswith("validation")] == [f"validation_{metric}"]
+    assert [row[f"validation_{metric}"] for row in rows] == ["", "", "0.25", "", "", "0.25"]
 
 
 def test_a_resumed_run_drops_the_rows_after_its_checkpoint(tmp_path: Path) -> None:

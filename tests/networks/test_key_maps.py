@@ -42,6 +42,8 @@ def renamed(words: str, key: str, *own: str) -> str | None:
         ("ViTAutoEnc", "patch_embedding.position_embeddings", "vit.patch_embedding.position_embeddings"),
         ("ViTAutoEnc", "blocks.11.mlp.linear1.weight", "vit.blocks.11.mlp.linear1.weight"),
         ("ViTAutoEnc", "norm.bias", "vit.norm.bias"),
+        ("a ResNet", "layer1.0.conv1.weight", "feature_extractor.encoder.layer1.0.conv1.weight"),
+        ("a ResNet", "network.bn1.running_mean", "feature_extractor.encoder.bn1.running_mean"),
         ("backbone", "backbone.swinViT.patch_embed.proj.weight", "swinViT.patch_embed.proj.weight"),
         ("PlainConvUNet", "encoder.stages.0.0.convs.0.conv.weight", "input_block.conv1.conv.weight"),
         ("PlainConvUNet", "encoder.stages.3.0.convs.1.norm.bias", "downsamples.2.norm2.bias"),

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from monai_ssl.metrics.free_response import FALSE_POSITIVE_RATES, sensitivities_of
 from monai_ssl.study import process
 from monai_ssl.study.conduct import run_study
 from monai_ssl.study.plan import RunSpec, runs
@@ -58,10 +60,16 @@ if configs[0] == "train.yaml":
     write("model.pt", str(state["value"]))
 else:
     weights = open(s["weights"]).read()
-    cases = [(os.path.basename(case["image"]), number(weights, case["image"])) for case in data[s["part"]]]
-    mean = sum(value for _, value in cases) / len(cases)
-    rows = [{"image": name, "mean": {"dice": value}} for name, value in cases]
-    write("metrics.json", json.dumps({"part": s["part"], "mean": {"dice": mean}, "cases": rows}))
+    names = [os.path.basename(case["image"]) for case in data[s["part"]]]
+    values = [number(weights, case["image"]) for case in data[s["part"]]]
+    mean, rows = sum(values) / len(values), [{"mean": {"dice": value}} for value in values]
+    if "box" in data[s["part"]][0]:
+        found = [[value] * len(case["box"]) for case, value in zip(data[s["part"]], values)]
+        alarms = [[number(value, i) for i in range(3)] for value in values]
+        parts = [{"boxes": len(f), "hit_scores": f, "false_scores": a} for f, a in zip(found, alarms)]
+        rows = [{"classes": {"nodule": part}} for part in parts]
+    rows = [{"image": name, **row} for name, row in zip(names, rows)]
+    write("metrics.json", json.dumps({"part": s["part"], "mean": {"dice": mean, "cpm": mean}, "cases": rows}))
 """
 
 
@@ -79,6 +87,16 @@ def write_cases(folder: Path, cases: int = 12, *, patients: bool = False, unlabe
         entries = [{**entry, "patient": f"p{i // 2}"} for i, entry in enumerate(entries)]
     extra = [{"image": f"u{i}.nii.gz", **({"patient": f"u{i}"} if patients else {})} for i in range(unlabeled)]
     (folder / "dataset.json").write_text(json.dumps({"training": entries, "unlabeled": extra}))
+    return folder
+
+
+def write_box_cases(folder: Path, cases: int = 12) -> Path:
+    """A list of empty files with boxes; every fourth case is healthy, which its empty ``box`` alone says."""
+    folder.mkdir(parents=True)
+    sick = [{"box": [[10.0, 20.0, 30.0, 5.0, 5.0, 5.0]], "label": [0]}, {"box": []}]
+    entries = [{"image": f"c{i:02}.nii.gz", **sick[i % 4 == 3]} for i in range(cases)]
+    content = {"training": entries, "labels": {"0": "nodule"}, "box_mode": "cccwhd"}
+    (folder / "dataset.json").write_text(json.dumps(content))
     return folder
 
 
@@ -116,6 +134,20 @@ def write_bundles(folder: Path) -> None:
         path = folder / bundle / "configs" / f"{config}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(content))
+
+
+def write_detection_plan(folder: Path, **changes: Any) -> Path:
+    """A plan of a bundle ``mine_detection`` on a list of boxes."""
+    shared = {"device": "cpu", "iou_threshold": 0.1, "coordinates": "RAS"}
+    contents = {"train": {**shared, "checkpoint": "last", "unlabeled_batch_size": 0}, "evaluate": shared}
+    contents |= {"methods/supervised": {}, "methods/mean_teacher": {"unlabeled_batch_size": 2}}
+    for name, content in contents.items():
+        path = folder / "mine_detection" / "configs" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+    if not (folder / "data").exists():
+        write_box_cases(folder / "data")
+    return write_plan(folder, **{"bundle": "mine_detection", "test": 6, **changes})
 
 
 def write_pretraining_plan(
@@ -160,3 +192,19 @@ def write_figures(study: Study, spec: RunSpec, dice: float | None, part: str = "
     cases = [{"image": name, "mean": {"dice": dice}} for name in names]
     study.metrics(spec, part).parent.mkdir(exist_ok=True)
     study.metrics(spec, part).write_text(json.dumps({"part": part, "mean": {"dice": dice}, "cases": cases}))
+
+
+def write_detections(study: Study, spec: RunSpec, seed: int, sick: int = 4, part: str = "test") -> None:
+    """What a finished run of a detector leaves: the first ``sick`` cases have a box, by chance found or not."""
+    write_figures(study, spec, None, part)
+    path, generator = study.metrics(spec, part), np.random.default_rng(seed)
+    metrics = json.loads(path.read_text())
+    for number, case in enumerate(metrics["cases"]):
+        boxes = int(number < sick)
+        scores = generator.random(boxes * int(generator.random() < 0.7)), generator.random(generator.poisson(3))
+        found, alarms = (values.tolist() for values in scores)
+        del case["mean"]
+        case["classes"] = {"nodule": {"boxes": boxes, "hit_scores": found, "false_scores": alarms}}
+    rates = {"cpm": FALSE_POSITIVE_RATES, "sensitivity_1": (1.0,)}
+    metrics["mean"] = {name: sensitivities_of(metrics["cases"], rates=own).mean() for name, own in rates.items()}
+    path.write_text(json.dumps(metrics))

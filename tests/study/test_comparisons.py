@@ -141,3 +141,15 @@ def test_what_cannot_be_and_what_the_screen_dropped_is_in_no_family() -> None:
     only = make_content({"mt": 0.01}, budgets=("2",))
     assert compared(only)["family"] == "There is no contrast but the primary one."
     assert compared(only)["others"] == []
+
+
+def test_detectors_that_no_case_tells_apart_are_not_shown_to_be_alike() -> None:
+    content = make_content(metric="cpm", cases=6)
+    for entry in content["scores"]:
+        if entry["budget"] == "2":
+            entry["values"] = np.ones((5, 6)).tolist()
+    found = compared(content)["non_inferiority"]
+    assert [entry.get("reason", "") != "" for entry in found] == [entry["budget"] == "2" for entry in found]
+    assert found[0]["reason"] == "no case tells the two apart, which says nothing of cases that would"
+    # Dice has no such ceiling: equal to the last digit are only models that are the same
+    assert not any("reason" in entry for entry in compared({**content, "metric": "dice"})["non_inferiority"])

@@ -14,7 +14,7 @@ from monai_ssl.study.conduct import preview_study, run_study
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import FolderLock
 from tests.bundles.helpers import processes
-from tests.study.helpers import fake_command, run_with_fakes, write_cases, write_plan
+from tests.study.helpers import fake_command, run_with_fakes, write_cases, write_detection_plan, write_plan
 
 TABLES = ("study.json", "study.csv", "study.md", "curve.png", "curve.svg")
 REAL: dict[str, Any] = {
@@ -37,6 +37,16 @@ def trainings(folder: Path) -> int:
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "bundle_command", fake_command)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_detectors_are_compared_by_cpm_with_all_that_belongs_to_it(tmp_path: Path) -> None:
+    run_study(write_detection_plan(tmp_path), tmp_path / "out", jobs=2)
+    content = json.loads((tmp_path / "out/study.json").read_text())
+    assert (content["metric"], len(content["runs"]), content["missing"]) == ("cpm", 8, [])
+    assert " CPM (95 % interval " in content["findings"]["answer"][0]
+    assert "CPM (0 to 1, higher is better)" in (tmp_path / "out/curve.svg").read_text()
+    assert "0.02 CPM" in (tmp_path / "out/study.md").read_text()
 
 
 @pytest.mark.usefixtures("fakes")

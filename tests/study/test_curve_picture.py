@@ -148,7 +148,13 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "unit"),
-    [("dice", "Dice (0 to 1"), ("surface_dice", "surface Dice (0 to 1"), ("hausdorff_95", "distance in mm")],
+    [
+        ("dice", "Dice (0 to 1"),
+        ("surface_dice", "surface Dice (0 to 1"),
+        ("hausdorff_95", "distance in mm"),
+        ("cpm", "CPM (0 to 1, higher is better)"),
+        ("sensitivity_1", "sensitivity at 1 false positive a scan (0 to 1"),
+    ],
 )
 def test_the_axis_names_the_unit_and_shows_no_impossible_figure(metric: str, unit: str) -> None:
     axes = curve_figure(found(metric=metric, seeds=2, noise=0.2)).axes[0]

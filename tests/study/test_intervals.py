@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from monai_ssl.study.components import mean_products
 from monai_ssl.study.intervals import difference_interval, mean_interval
 
 
@@ -69,6 +70,19 @@ def test_is_the_t_interval_over_cases_where_seeds_do_not_vary(seeds: int) -> Non
     found = mean_interval(np.repeat(values[None], seeds, axis=0))
     assert (found.low, found.high) == pytest.approx(t_interval(values))
     assert found.degrees == pytest.approx(8)
+
+
+def test_seeds_that_agree_by_a_tie_leave_what_single_cases_say() -> None:
+    scores = simulated(3, (3, 20))
+    tied = scores - scores.mean(1, keepdims=True)
+    _, by_case, rest = (float(part[0, 0]) for part in mean_products(tied[None]))
+    found = mean_interval(tied)
+    assert found.standard_error == pytest.approx(math.sqrt((rest + max(by_case - rest, 0)) / tied.size))
+    # a tie is not told from seeds that nearly agree as often as their variance makes them
+    near = np.sqrt(rest / 20) * np.array([[-1.0], [0.0], [1.0]])
+    assert found.high == pytest.approx(mean_interval(tied + near).high)
+    same_cases = np.array([[0.0, 1 / 3, 2 / 3], [2 / 3, 0.0, 1 / 3]])
+    assert mean_interval(same_cases).standard_error > 0.1
 
 
 def test_nothing_varies() -> None:

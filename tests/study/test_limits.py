@@ -23,6 +23,25 @@ def test_few_seeds_and_few_cases() -> None:
     assert "19 test cases are few" in said(make_content(cases=19))
 
 
+def test_a_figure_of_all_cases_together_is_told_from_a_mean() -> None:
+    text = said(make_content(metric="cpm", cases=20))
+    assert "CPM is one figure of all test cases together and moves in steps" in text
+    assert "A rate of 0.125 allows 2.5 false positives in all here" in text
+    assert "LUNA16" in text
+    assert "A rate of" not in said(make_content(metric="cpm", cases=64))
+    text = said(make_content(metric="sensitivity_1", cases=20))
+    assert "Sensitivity at 1 FP a scan is one figure of all" in text
+    assert "A rate of" not in text
+    content = make_content(metric="cpm")
+    assert "no width" not in said(content)
+    assert "above 0.9" not in said(content)
+    content["scores"][0]["values"] = [[1.0] * 30] * 5
+    assert "sup with 2 labels: every case and seed alike, all boxes or none found, so the interval has" in said(content)
+    assert "Figures above 0.9 have intervals that are too narrow with few test cases" in said(content)
+    content["scores"][1]["values"] = [[None] * 30] * 5
+    assert "5 runs without any figure left out of every statistic. How such a figure varies cannot be" in said(content)
+
+
 def test_a_plan_that_grew() -> None:
     assert "after the study began: seed 5 and method cps. Seeds" in said(make_content(growth=["seed 5", "method cps"]))
 

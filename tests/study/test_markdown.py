@@ -40,6 +40,13 @@ def test_the_answer_stands_first_and_every_figure_is_that_of_the_findings() -> N
     assert "Without mt at all: all labels leave no unlabelled case." in text
 
 
+def test_a_figure_of_all_cases_together_is_no_mean_over_them() -> None:
+    text = written(make_content(metric="cpm"))[1]
+    assert "\n\ncpm (CPM) of 30 test cases together, the same for every run." in text
+    assert "Differences to sup in CPM" in text
+    assert "Mean dice (Dice) over 30 test cases, the same for every run." in written(make_content())[1]
+
+
 def test_reasons_stand_where_figures_are_missing() -> None:
     findings, text = written(make_content(seeds=1, metric="hausdorff_95"))
     reason = findings["primary"]["reason"]

@@ -15,6 +15,8 @@ from monai_ssl.study.plan_fields import (
     parse_budget,
     parse_budgets,
     parse_checkpoint,
+    parse_margin,
+    parse_metric,
     parse_seeds,
     whole_number,
 )
@@ -49,6 +51,27 @@ def test_a_bundle_that_cannot_choose_a_checkpoint_is_told(tmp_path: Path) -> Non
         parse_checkpoint("chosen", "checkpoint", tmp_path)
     config.write_text("checkpoint: last")
     assert parse_checkpoint("chosen", "checkpoint", tmp_path) == "chosen"
+
+
+def test_a_bundle_gives_the_figures_of_its_task() -> None:
+    masks, boxes = Path("/x/semi_segmentation"), Path("/x/mine_detection")
+    assert [parse_metric(None, bundle) for bundle in (masks, boxes)] == ["dice", "cpm"]
+    assert parse_metric("hausdorff_95", masks) == "hausdorff_95"
+    assert parse_metric("sensitivity_1", boxes) == "sensitivity_1"
+    with pytest.raises(
+        UserError, match=r"one of dice, surface_dice, hausdorff_95, got 'cpm', which semi_segmentation "
+    ):
+        parse_metric("cpm", masks)
+    with pytest.raises(UserError, match=r"one of cpm, sensitivity_1, got 'dice', .* its name ends in _detection\.$"):
+        parse_metric("dice", boxes)
+    with pytest.raises(UserError, match=r"one of cpm, sensitivity_1, got 'cmp'; did you mean 'cpm'\?"):
+        parse_metric("cmp", boxes)
+
+
+def test_the_loss_that_does_not_matter_is_the_figures_own() -> None:
+    named = ("dice", "surface_dice", "hausdorff_95", "cpm", "sensitivity_1")
+    assert [parse_margin(None, name) for name in named] == [0.005, 0.005, None, 0.02, 0.02]
+    assert parse_margin(0.1, "cpm") == 0.1
 
 
 @pytest.mark.parametrize("given", [0, -1, True, 0.0, 1.5, "0%", "101%", "ten", "", None, "1e1"])

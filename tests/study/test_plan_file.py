@@ -8,7 +8,7 @@ import yaml
 
 from monai_ssl.study.plan_file import read_plan
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import write_plan
+from tests.study.helpers import write_detection_plan, write_plan
 
 FULL = {
     "budgets": [2, "25%", "all"],
@@ -32,6 +32,18 @@ def test_a_plan_is_read_and_its_content_reads_back(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "again.yaml") == plan
 
 
+def test_a_detection_bundle_has_figures_of_its_own(tmp_path: Path) -> None:
+    plan = read_plan(write_detection_plan(tmp_path))
+    assert (plan.metric, plan.margin) == ("cpm", 0.02)
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(plan.content()))
+    assert read_plan(tmp_path / "again.yaml") == plan
+    assert read_plan(write_detection_plan(tmp_path, metric="sensitivity_1")).metric == "sensitivity_1"
+    with pytest.raises(
+        UserError, match=r"`metric` must be one of cpm, sensitivity_1, got 'dice', which mine_detection"
+    ):
+        read_plan(write_detection_plan(tmp_path, metric="dice"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -41,6 +53,7 @@ def test_a_plan_is_read_and_its_content_reads_back(tmp_path: Path) -> None:
         ({"steps": 1.5}, "`steps` must be a whole number from 1, got 1.5"),
         ({"test": -1}, "`test` must be a whole number from 0"),
         ({"metric": "dise"}, "`metric` must be one of dice, .* did you mean 'dice'"),
+        ({"metric": "cpm"}, "semi_segmentation does not give: it is a bundle of segmentation, since its name does not"),
         ({"methods": []}, "`methods` must be a list"),
         ({"methods": ["supervised", "Supervised"]}, "`method` must be a file of .*did you mean 'supervised'"),
         ({"methods": ["supervised", "supervised"]}, "entry 2 of `methods`: label 'supervised' is taken"),

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from monai_ssl.study.plan import runs
 from monai_ssl.study.plan_file import read_plan
 from monai_ssl.study.splits import HELD_OUT, draw_splits, split_path, write_splits
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import write_cases, write_plan
+from tests.study.helpers import write_box_cases, write_cases, write_detection_plan, write_plan
 
 
 def images(split: dict[str, Any], part: str) -> set[str]:
@@ -86,6 +87,48 @@ def test_lists_are_written_once_and_changed_data_are_told(tmp_path: Path) -> Non
     (tmp_path / "data/dataset.json").write_text(json.dumps(data))
     with pytest.raises(UserError, match=r"the data list has changed since the study began"):
         write_splits(draw_splits(read_plan(path)), tmp_path / "out")
+
+
+def test_boxes_stay_with_labelled_cases_and_a_healthy_case_is_one(tmp_path: Path) -> None:
+    chosen = {"label": "chosen", "method": "supervised", "checkpoint": "chosen"}
+    first = {"label": "first", "method": "supervised", "checkpoint": "chosen"}
+    write_box_cases(tmp_path / "data", 30)
+    path = write_detection_plan(tmp_path, budgets=[5, "all"], methods=["supervised", chosen, first])
+    plan = yaml.safe_load(path.read_text()) | {"primary": {"method": "chosen", "baseline": "supervised", "budget": 5}}
+    path.write_text(yaml.safe_dump(plan))
+    entries = json.loads((tmp_path / "data/dataset.json").read_text())["training"]
+    listed = {case["image"]: {**case, "label": case.get("label", [])} for case in entries}
+    drawn = draw_splits(read_plan(path))
+    assert len(drawn) == 1 + 2 * 2 * 2
+    for split in drawn.values():
+        labelled = [case for part in ("training", "validation", "test") for case in split[part]]
+        assert labelled == [listed[case["image"]] for case in labelled]
+        assert all(set(case) == {"image"} for case in split["unlabeled"])
+        assert len(labelled) + len(split["unlabeled"]) == 30
+        assert split["labels"] == {"0": "nodule"}
+    learned = [case for case in drawn[Path("splits/all/seed0.json")]["training"] if not case["box"]]
+    assert len(learned) + sum(not case["box"] for case in drawn[HELD_OUT]["test"]) == 7
+    write_splits(drawn, tmp_path / "out")
+    write_splits(draw_splits(read_plan(path)), tmp_path / "out")
+
+
+def test_masks_may_be_the_boxes_of_a_detector_and_boxes_are_no_masks(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data")
+    drawn = draw_splits(read_plan(write_detection_plan(tmp_path)))
+    assert all(set(case) == {"image", "label"} for case in drawn[HELD_OUT]["test"])
+    write_box_cases(tmp_path / "boxes")
+    with pytest.raises(UserError, match=r"dataset\.json: entry 1 of `training` .*: `label` must be a path as a string"):
+        draw_splits(read_plan(write_plan(tmp_path, data="boxes")))
+
+
+def test_a_test_without_two_boxes_is_told_before_anything_runs(tmp_path: Path) -> None:
+    data = write_box_cases(tmp_path / "data") / "dataset.json"
+    content = json.loads(data.read_text())
+    for case in content["training"][1:]:
+        case.update(box=[], label=[])
+    data.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"`test` has 6 cases, of which [01] have a box: CPM needs two"):
+        draw_splits(read_plan(write_detection_plan(tmp_path)))
 
 
 @pytest.mark.parametrize(

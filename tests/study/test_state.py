@@ -9,7 +9,7 @@ import pytest
 from monai_ssl.study.state import Study
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import FolderLock
-from tests.study.helpers import open_study, write_figures, write_plan
+from tests.study.helpers import open_study, write_detection_plan, write_figures, write_plan
 
 
 def test_a_run_trains_then_is_tested_then_is_finished(tmp_path: Path) -> None:
@@ -115,6 +115,20 @@ def test_overrides_of_a_method_go_over_those_of_the_plan(tmp_path: Path) -> None
         test = study.next_step(spec)
         assert test is not None
         assert test.settings["overlap"] == overlap
+
+
+def test_a_detector_is_scored_by_the_rules_that_it_was_trained_by(tmp_path: Path) -> None:
+    settings = {"iou_threshold": 0.3, "coordinates": "LPS"}
+    plan = write_detection_plan(tmp_path, settings=settings)
+    study, specs = open_study(plan, tmp_path / "out")
+    study.begin(specs[0])
+    step = study.next_step(specs[0])
+    assert step is not None
+    study.end(specs[0], step, 1.0)
+    test = study.next_step(specs[0])
+    assert test is not None
+    for one in (step, test):
+        assert {name: one.settings[name] for name in settings} == settings
 
 
 def test_runs_of_a_screen_are_scored_on_validation_before_the_test(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from monai_ssl.study.plan import runs
 from monai_ssl.study.screen import choose
 from monai_ssl.study.table import collect, write_tables
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import open_study, write_figures, write_plan
+from tests.study.helpers import open_study, write_detection_plan, write_detections, write_figures, write_plan
 
 FILES = ("study.json", "study.csv", "study.md")
 
@@ -103,6 +103,37 @@ def test_figures_of_other_cases_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(metrics))
     with pytest.raises(UserError, match=r"was not made from the study's 3 test cases"):
         collect(study)
+
+
+@pytest.mark.parametrize("metric", ["cpm", "sensitivity_1"])
+def test_of_a_detector_the_values_are_influences_and_their_mean_its_figure(metric: str, tmp_path: Path) -> None:
+    study, specs = open_study(write_detection_plan(tmp_path, metric=metric), tmp_path / "out")
+    for number, spec in enumerate(specs):
+        write_detections(study, spec, number)
+    content = write_tables(study)
+    spread = []
+    for entry in content["scores"]:
+        for mean, values in zip(entry["means"], entry["values"], strict=True):
+            assert sum(values) / 6 == pytest.approx(mean, abs=1e-12)
+            spread.append(max(values) - min(values))
+    assert max(spread) > 0.1
+    by_seed = [mean for entry in content["findings"]["means"] for mean in entry["by_seed"]]
+    assert by_seed == pytest.approx([mean for entry in content["scores"] for mean in entry["means"]], abs=1e-8)
+    assert "reason" not in content["findings"]["primary"]
+    assert content["margin"] == 0.02
+    assert (tmp_path / "out/study.csv").read_text().splitlines()[0].split(",")[6] == metric
+    assert f"| mean {metric} |" in (tmp_path / "out/study.md").read_text()
+
+
+def test_a_detector_whose_boxes_are_all_in_one_case_has_no_interval(tmp_path: Path) -> None:
+    study, specs = open_study(write_detection_plan(tmp_path), tmp_path / "out")
+    for number, spec in enumerate(specs):
+        write_detections(study, spec, number, sick=1)
+    content = write_tables(study)
+    assert all(value is None for entry in content["scores"] for values in entry["values"] for value in values)
+    assert all(isinstance(mean, float) for entry in content["scores"] for mean in entry["means"])
+    assert content["findings"]["primary"]["reason"] == "no finished run of supervised with 2 labels has figures"
+    assert "fewer than two cases have a box" in (tmp_path / "out/study.md").read_text()
 
 
 def test_a_distance_over_some_of_the_classes_is_no_figure(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_numbers_names_and_p_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "words"), [("dice", "worse"), ("surface_dice", "worse"), ("hausdorff_95", "better")]
+    ("metric", "words"), [("dice", "worse"), ("surface_dice", "worse"), ("hausdorff_95", "better"), ("cpm", "worse")]
 )
 def test_less_is_better_for_a_distance_alone(metric: str, words: str) -> None:
     assert verdict(-1.0, True, metric) == words
@@ -34,4 +34,9 @@ def test_an_effect_has_its_unit_and_sign() -> None:
     effect = {"mean": -0.5, "low": -0.75, "high": -0.25}
     assert effect_words(effect, "hausdorff_95") == ("-0.500 mm (95 % interval -0.750 to -0.250, less being better)")
     assert effect_words(effect, "dice") == "-0.500 Dice (95 % interval -0.750 to -0.250)"
-    assert unit_of("surface_dice") == "surface Dice"
+    assert effect_words(effect, "cpm") == "-0.500 CPM (95 % interval -0.750 to -0.250)"
+    assert [unit_of(one) for one in ("surface_dice", "sensitivity_1", "other")] == [
+        "surface Dice",
+        "sensitivity",
+        "other",
+    ]

@@ -199,7 +199,7 @@ def test_every_case_gets_the_same_rows():
 def test_too_many_boxes_name_the_file_and_the_setting():
     data = {"image": scan(filename_or_obj="a.nii"), "box": [[1, 2, 3, 4, 5, 6]] * 3, "label": [0] * 3}
     with pytest.raises(
-        UserError, match=r"a\.nii: has 3 boxes, but there is room for 2: raise `count` of PadBoxesd to 3"
+        UserError, match=r"a\.nii: has 3 boxes, but there is room for 2: raise `count` \(in bundles `max_boxes`\) to 3"
     ):
         PadBoxesd(2)(data)
     with pytest.raises(ValueError, match="`label` must be one class a box: 3 boxes, got 2"):
