@@ -88,6 +88,8 @@ class FocalMix(TeacherObjective):
         decay: float | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
+        if not 0.0 <= object_threshold < 1.0:
+            raise ValueError(f"`object_threshold` must be in [0, 1), got {object_threshold}.")
         super().__init__(network, 0.0 if decay is None else decay, object_threshold, weights)
         if views < 1:
             raise ValueError(f"`views` must be 1 or more, got {views}.")

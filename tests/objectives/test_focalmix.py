@@ -213,7 +213,7 @@ def test_targets_come_from_the_average(batch: boxes.Batch) -> None:
         ({"temperature": 0.0}, "`temperature` must be above 0, got 0.0"),
         ({"eta": -1.0}, "`eta` must be above 0, got -1.0"),
         ({"object_mix": 1.2}, r"`object_mix` must be in \[0, 1\], got 1.2"),
-        ({"object_threshold": 1.0}, r"`threshold` must be in \[0, 1\), got 1.0"),
+        ({"object_threshold": 1.0}, r"`object_threshold` must be in \[0, 1\), got 1.0"),
         ({"decay": 1.0}, r"`decay` must be in \[0, 1\), got 1.0"),
     ],
 )
