@@ -63,7 +63,7 @@ DEMO_TASKS = {
         metric=("cpm", "CPM"),
         volumes="60 CT-like chests, a third of them healthy",
         generate=lambda folder, seed: write_nodule_phantoms(folder, cases=40, unlabeled=20, seed=seed),
-        settings={"max_steps": 400, "patch_size": "[32,32,32]"},
+        settings={"max_steps": 250, "patch_size": "[32,32,32]"},
         labels=8,
     ),
 }
