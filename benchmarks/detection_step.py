@@ -53,18 +53,19 @@ from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.seeding import seed_torch
 
 SUPERVISED = "supervised"
+MIXING = partial(FocalMix, mix_ramp=0.0)  # at its full strength from the first step
 METHODS: dict[str, Callable[..., Objective]] = {
     SUPERVISED: partial(FocalMix, image_mix=False, object_mix=0.0),
     "pseudo_boxes": PseudoBoxes,
-    "focalmix_1_view": partial(FocalMix, views=1),
-    "focalmix_2_views": partial(FocalMix, views=2),
-    "focalmix_4_views": partial(FocalMix, views=4),
-    "no_mixing": partial(FocalMix, image_mix=False, object_mix=0.0),
-    "image_mix_only": partial(FocalMix, object_mix=0.0),
-    "object_mix_only": partial(FocalMix, image_mix=False),
+    "focalmix_1_view": partial(MIXING, views=1),
+    "focalmix_2_views": partial(MIXING, views=2),
+    "focalmix_4_views": partial(MIXING, views=4),
+    "no_mixing": partial(MIXING, image_mix=False, object_mix=0.0),
+    "image_mix_only": partial(MIXING, object_mix=0.0),
+    "object_mix_only": partial(MIXING, image_mix=False),
 }
 VIEWS = (2, 4, 8)
-ANCHORS = (5, 7, 10, 14)
+ANCHORS = (4, 6, 8)
 STRIDE = 8  # of the coarsest level
 CASES, ROWS = 2, 4  # of each stream; rows of boxes, of which one to three hold an object
 
@@ -101,7 +102,7 @@ def batch_of(patch: Sequence[int]) -> dict[str, dict[str, Tensor]]:
 
 
 def detector() -> Detector:
-    """The small detector that is measured: strides 4 and 8, four cubes at each place."""
+    """The bundle's own: strides of 2, 4 and 8 voxels, three cubes at each place."""
     seed_torch(0, "initialisation")
     backbone = ResNet(
         "basic",
@@ -113,7 +114,7 @@ def detector() -> Detector:
         no_max_pool=True,
         feed_forward=False,
     )
-    return Detector(backbone, [[side] * 3 for side in ANCHORS], levels=(2, 3), channels=32)
+    return Detector(backbone, [[side] * 3 for side in ANCHORS], levels=(1, 2, 3), channels=16)
 
 
 def prepared(batch: Any, device: Any = None, non_blocking: bool = False, **kwargs: Any) -> dict[str, dict[str, Tensor]]:

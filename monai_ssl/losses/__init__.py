@@ -1,6 +1,6 @@
 """Losses: one file each, a pure function and its module."""
 
-from monai_ssl.losses.anchors import box_regression, mean_over_mass, one_hot_targets
+from monai_ssl.losses.anchors import box_regression, mean_over_positives, one_hot_targets
 from monai_ssl.losses.blending import BlendedConsistencyLoss, blended_consistency, blended_target, tempered_frequencies
 from monai_ssl.losses.confidence import confidence_mask, entropy_mask, kept_fraction, sharpen
 from monai_ssl.losses.consistency import SoftmaxConsistencyLoss, softmax_consistency
@@ -39,7 +39,7 @@ __all__ = [
     "masked_dice",
     "masked_dice_ce",
     "masked_reconstruction",
-    "mean_over_mass",
+    "mean_over_positives",
     "nt_xent",
     "one_hot_targets",
     "predictive_entropy",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-__all__ = ["box_regression", "mean_over_mass", "one_hot_targets", "shared_sum"]
+__all__ = ["box_regression", "mean_over_positives", "one_hot_targets", "shared_sum"]
 
 
 def one_hot_targets(matched: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -28,36 +28,41 @@ def one_hot_targets(matched: Tensor, labels: Tensor, num_classes: int) -> Tensor
     return F.one_hot(classes, num_classes + 1)[..., :-1].float()
 
 
-def mean_over_mass(losses: Tensor, targets: Tensor) -> Tensor:
-    r"""Sum of the losses of all anchors over the mass of their targets.
+def mean_over_positives(losses: Tensor, matched: Tensor) -> Tensor:
+    r"""Losses of all anchors of a patch, over the number of anchors that a labelled patch has at an object.
 
-    .. math:: L = \frac{\sum_{a,c} l_{ac}}{\max(1, \sum_{a,c} y_{ac})}
+    .. math:: L = \frac{B_l}{B}\; \frac{\sum_{b,a,c} l_{bac}}{\max(1, \sum_b P_b)}
 
-    The mass is that of the whole batch, in distributed training of all processes' batches: with a mass for each patch,
-    one without an object would weigh as much as all of its anchors.
+    with :math:`P_b` the number of anchors with an object of labelled patch :math:`b`. Labelled and unlabelled patches
+    have the same divisor, so that an anchor weighs the same in both. It counts those of the whole batch, in distributed
+    training of all processes' batches: with a count for each patch, one without an object would weigh as much as all of
+    its anchors. The mass of soft targets is no count of objects: focal loss lifts small probabilities, and with targets
+    of 0.01 to 0.03 thousands of background anchors outweigh the few at an object by far.
 
     Args:
-        losses: of each anchor and class, such as :func:`~monai_ssl.losses.soft_target_focal_loss`.
-        targets: probabilities :math:`y` in [0, 1]; no gradient flows into them.
+        losses: of each anchor and class of B patches, such as :func:`~monai_ssl.losses.soft_target_focal_loss`.
+        matched: of the batch's :math:`B_l` labelled patches, the object's row of each anchor, or -1.
 
     Shape:
-        - losses, targets: ``(B, N, C)``
+        - losses: ``(B, N, C)``
+        - matched: ``(B_l, N)``
         - output: scalar, float32
 
     Raises:
-        ValueError: when the shapes differ, as they do after a loss that took the mean.
+        ValueError: when the shapes do not agree, as they do not after a loss that took the mean.
 
     Reference:
         T.-Y. Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017, https://arxiv.org/abs/1708.02002, section 4,
-        divides by the number of anchors with an object; the mass of soft targets is ours, as D. Wang et al., FocalMix,
-        CVPR 2020, https://arxiv.org/abs/2003.09108, does not say by what.
+        divides by the number of anchors with an object. D. Wang et al., FocalMix, CVPR 2020,
+        https://arxiv.org/abs/2003.09108, does not say by what; that of the labelled patches is ours.
     """
-    if losses.shape != targets.shape:
+    if losses.dim() != 3 or losses.shape[1] != matched.shape[1]:
         raise ValueError(
-            f"`losses` must be one for each target, {tuple(targets.shape)}, got {tuple(losses.shape)}: "
-            'of a loss module, `reduction` must be "none".'
+            f"`losses` must be one for each of {matched.shape[1]} anchors and class, (B, N, C), got "
+            f'{tuple(losses.shape)}: of a loss module, `reduction` must be "none".'
         )
-    return losses.float().sum() / shared_sum(targets).clamp_min(1.0)
+    positives = shared_sum(matched >= 0).clamp_min(1.0)
+    return losses.float().sum() / len(losses) * len(matched) / positives
 
 
 def box_regression(codes: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -188,7 +188,7 @@ class NetworkOutput(nn.Module):
         - Output: the same
 
     Raises:
-        UserError: when the network has another number of output channels.
+        UserError: when the network answers with no image, or with another number of channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -197,6 +197,11 @@ class NetworkOutput(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         """The output."""
+        if output.dim() < 4:
+            raise UserError(
+                f"network_def: this task needs a decoder, and the network answers with {tuple(output.shape)} and no "
+                "image. Take one with a decoder, or a method that pretrains an encoder, such as masked_inpainting."
+            )
         if output.shape[1] != self.channels:
             raise UserError(
                 f"network_def: this task needs an output of {self.channels} channels, got {output.shape[1]}. "

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from monai_ssl.losses.reconstruction import masked_reconstruction
 from monai_ssl.networks.pretext_network import PretextNetwork
 from monai_ssl.objectives.base import Batch, Objective, Task
+from monai_ssl.utils.errors import UserError
 
 __all__ = ["Adversarial"]
 
@@ -57,6 +58,7 @@ class Adversarial(Objective):
 
     Raises:
         ValueError: when ``noise`` is negative, the network has no such head, or the players share parameters.
+        UserError: when the generator answers with no image.
 
     Reference:
         A. Radford, L. Metz, S. Chintala: Unsupervised Representation Learning with Deep Convolutional Generative
@@ -106,6 +108,12 @@ class Adversarial(Objective):
         entries = self.stream(batch, "unlabeled")
         masked, image, mask = (Task.entry(entries, name) for name in (self.masked, self.target, self.mask))
         generated = self.generator(masked).float()
+        if generated.shape != image.shape:
+            raise UserError(
+                f"network_def: the generator must answer with an image {tuple(image.shape)}, got "
+                f"{tuple(generated.shape)}. Take a network with a decoder, or a method that pretrains an encoder, such "
+                "as masked_inpainting."
+            )
         restoration = masked_reconstruction(generated, image, mask, kind="l1")
         restored = torch.where(mask.bool(), generated, image)
 

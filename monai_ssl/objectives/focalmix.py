@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from monai_ssl.losses.anchors import box_regression, mean_over_mass, one_hot_targets
+from monai_ssl.losses.anchors import box_regression, mean_over_positives, one_hot_targets
 from monai_ssl.networks.anchor_targets import confident_boxes, soft_anchor_targets
 from monai_ssl.networks.detector import Detector
 from monai_ssl.networks.teacher import make_teacher
@@ -15,6 +15,7 @@ from monai_ssl.objectives.base import Batch, TeacherObjective
 from monai_ssl.transforms.grid_symmetry import draw_symmetries, grid_symmetries
 from monai_ssl.transforms.mixing import draw_partners, draw_weights, mix_up
 from monai_ssl.transforms.object_mixing import draw_object_partners, mix_objects
+from monai_ssl.utils.schedules import ramp_up
 
 __all__ = ["FocalMix"]
 
@@ -28,16 +29,21 @@ class FocalMix(TeacherObjective):
         y_x   = 1 where an anchor is matched with an object of that class, else 0
         y_u   = sharpen(mean over K views of sigmoid(g(turned u)), turned back)       no gradient, evaluation mode
         b_u   = boxes of g surer than object_threshold, after suppression of doubles
-        (x', y') = l (x, y) + (1 - l) (partner's), l = max(l, 1 - l), l ~ Beta(eta, eta)    x of labelled and unlabelled
+        (x', y') = l (x, y) + (1 - l) (partner's), l = max(b, 1 - b), b ~ Beta(eta, eta)    x of labelled and unlabelled
         within the boxes of each patch: x' <- l' x' + (1 - l') another object of the batch, rescaled
+        both come in over the first mix_ramp of the run: 1 - l times r, and an object is mixed with chance r
         L_classification = focal(f(x'), y') of all anchors of the labelled patches
         L_unlabeled      = the same of the unlabelled patches
         L_box            = smooth L1 of the codes of anchors with a labelled object, own times l or the partner's, 1 - l
         after the step, with a moving average: g <- a g + (1 - a) f,  a = min(1 - 1/(t + 1), decay)
 
-    Both focal losses are sums over anchors, each divided by the mass of its targets (see
-    :func:`~monai_ssl.losses.mean_over_mass`); no anchor is left out and none sampled. Without an unlabelled
+    Both focal losses are sums over all anchors, none left out and none sampled, both divided by the number of anchors
+    that a labelled patch has at an object (see :func:`~monai_ssl.losses.mean_over_positives`). Without an unlabelled
     stream, and with ``image_mix`` and ``object_mix`` off, this is the supervised detector with focal loss.
+
+    At first the targets of unlabelled patches are noise, and mixed from the first step on they keep the detector from
+    learning what the labels say; hence the ramp r, which is that of
+    :func:`~monai_ssl.utils.schedules.ramp_up`.
 
     Passes: g 1 of K B_u without gradient, f 1 of B_l + B_u with gradient.
 
@@ -55,7 +61,8 @@ class FocalMix(TeacherObjective):
         temperature: of the sharpening, above 0; below 1 targets under 0.5 go down.
         eta: both parameters of the Beta distribution that l is drawn from, above 0.
         image_mix: mix whole patches.
-        object_mix: chance that an object is blended with another one, in [0, 1].
+        object_mix: chance that an object is blended with another one, in [0, 1]; after the ramp.
+        mix_ramp: share of the run until both kinds of mixing have their full strength, in [0, 1]; 0: from the start.
         object_threshold: confidence above which a box of an unlabelled patch is an object, in [0, 1).
         decay: the largest decay of a moving average that makes the targets and is deployed, in [0, 1), 0.99 say; None:
             the detector makes them itself and is deployed, as in the paper.
@@ -84,6 +91,7 @@ class FocalMix(TeacherObjective):
         eta: float = 0.2,
         image_mix: bool = True,
         object_mix: float = 1.0,
+        mix_ramp: float = 0.4,
         object_threshold: float = 0.8,
         decay: float | None = None,
         weights: Mapping[str, float] | None = None,
@@ -96,14 +104,16 @@ class FocalMix(TeacherObjective):
         for name, value in (("temperature", temperature), ("eta", eta)):
             if not value > 0.0:
                 raise ValueError(f"`{name}` must be above 0, got {value}.")
-        if not 0.0 <= object_mix <= 1.0:
-            raise ValueError(f"`object_mix` must be in [0, 1], got {object_mix}.")
+        for name, value in (("object_mix", object_mix), ("mix_ramp", mix_ramp)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
         self.spacing = tuple(spacing)
         self.views = views
         self.temperature = temperature
         self.eta = eta
         self.image_mix = image_mix
         self.object_mix = object_mix
+        self.mix_ramp = mix_ramp
         self.loss = loss
         self.teacher: nn.Module | None = None if decay is None else make_teacher(network)
 
@@ -121,23 +131,21 @@ class FocalMix(TeacherObjective):
             boxes = torch.cat([boxes, found])
         own = images.new_ones(len(images))
         partners = torch.arange(len(images), device=images.device)
+        strength = ramp_up(self.progress, length=self.mix_ramp)
         if self.image_mix:
-            own = draw_weights(len(images), self.eta, dominant=True, device=images.device)
+            own = 1.0 - strength * (1.0 - draw_weights(len(images), self.eta, dominant=True, device=images.device))
             partners = draw_partners(len(images), images.device)
         mixed, targets = mix_up([images, targets], own, partners)
-        mixed = self._mix_objects(mixed, boxes)
+        mixed = self._mix_objects(mixed, boxes, strength)
         maps = self.network(mixed)
         logits, codes = (self.network.flatten(maps[key]) for key in (self.network.cls_key, self.network.box_reg_key))
         terms = {
-            "classification": self._classification(logits[:count], targets[:count]),
+            "classification": mean_over_positives(self.loss(logits[:count], targets[:count]), matched),
             "box": self._regression(codes, boxes, matched, own, partners, images.shape[2:]),
         }
         if len(images) > count:
-            terms["unlabeled"] = self._classification(logits[count:], targets[count:])
+            terms["unlabeled"] = mean_over_positives(self.loss(logits[count:], targets[count:]), matched)
         return terms
-
-    def _classification(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return mean_over_mass(self.loss(logits, targets), targets)
 
     @torch.no_grad()
     def _unlabeled(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -154,8 +162,8 @@ class FocalMix(TeacherObjective):
         }
         return targets, found
 
-    def _mix_objects(self, images: Tensor, boxes: Tensor) -> Tensor:
-        partners = draw_object_partners(boxes, self.object_mix)
+    def _mix_objects(self, images: Tensor, boxes: Tensor, strength: float) -> Tensor:
+        partners = draw_object_partners(boxes, self.object_mix * strength)
         shares = draw_weights(max(1, partners.numel()), self.eta, dominant=True)[: partners.numel()].view_as(partners)
         return mix_objects(images, boxes, partners, shares)
 

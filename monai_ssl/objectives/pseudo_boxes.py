@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from monai_ssl.losses.anchors import box_regression, mean_over_mass, one_hot_targets
+from monai_ssl.losses.anchors import box_regression, mean_over_positives, one_hot_targets
 from monai_ssl.networks.anchor_targets import confident_boxes, soft_anchor_targets
 from monai_ssl.networks.detector import Detector
 from monai_ssl.networks.teacher import make_teacher
@@ -85,15 +85,12 @@ class PseudoBoxes(TeacherObjective):
         patch, anchor = (matched >= 0).nonzero(as_tuple=True)
         wanted = detector.encode(boxes[patch, matched[patch, anchor]], detector.anchors(size, images.device)[anchor])
         terms = {
-            "classification": self._classification(logits[:count], targets[:count]),
+            "classification": mean_over_positives(self.loss(logits[:count], targets[:count]), matched),
             "box": box_regression(codes[patch, anchor], wanted, torch.ones_like(wanted[:, 0])),
         }
         if len(images) > count:
-            terms["unlabeled"] = self._classification(logits[count:], targets[count:])
+            terms["unlabeled"] = mean_over_positives(self.loss(logits[count:], targets[count:]), matched)
         return terms
-
-    def _classification(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return mean_over_mass(self.loss(logits, targets), targets)
 
     @torch.no_grad()
     def _unlabeled(self, images: Tensor, count: int) -> Tensor:

@@ -43,6 +43,7 @@ class RunFiles(StrEnum):
     VALIDATION_METRICS = "validation_metrics.json"
     METRICS = "metrics.json"
     OVERLAY = "overlay.png"
+    FREE_RESPONSE = "froc.png"
     AUDIT = "audit.csv"
     RELIABILITY = "reliability.png"
     PSEUDO_LABELS = "pseudo_labels"

@@ -18,7 +18,7 @@ def constant(step: int, *, value: float) -> float:
     return value
 
 
-def ramp_up(step: int, *, length: int, maximum: float = 1.0) -> float:
+def ramp_up(step: float, *, length: float, maximum: float = 1.0) -> float:
     r"""Gaussian ramp-up of a term's weight.
 
     .. math:: w(t) = w_{max} \exp(-5 (1 - \min(t / T, 1))^2)
@@ -26,7 +26,7 @@ def ramp_up(step: int, *, length: int, maximum: float = 1.0) -> float:
     Args:
         step: optimiser steps done so far, :math:`t`.
         length: steps until the maximum is reached, :math:`T`; 0 gives the maximum at once. The literature often
-            counts epochs or blocks of 150 steps: here it is always steps.
+            counts epochs or blocks of 150 steps: here it is always steps, or both are shares of the run.
         maximum: final value :math:`w_{max}`.
 
     Raises:

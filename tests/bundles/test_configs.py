@@ -249,8 +249,8 @@ def test_the_bundle_has_the_model_zoos_files_and_no_python(bundle):
 OF_A_PRETRAINING = {"pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"}
 OF_PSEUDO_LABELS = {"audit.csv", "reliability.png", "pseudo_labels"}
 NOT_OF = {
-    BUNDLE: OF_A_PRETRAINING,
-    PRETRAINING: {"validation_metrics.json", "metrics.json", "overlay.png", "best.pt", *OF_PSEUDO_LABELS},
+    BUNDLE: {*OF_A_PRETRAINING, RunFiles.FREE_RESPONSE},
+    PRETRAINING: {"validation_metrics.json", "metrics.json", "overlay.png", "froc.png", "best.pt", *OF_PSEUDO_LABELS},
     DETECTION: OF_A_PRETRAINING | OF_PSEUDO_LABELS,
 }
 

@@ -21,7 +21,7 @@ SCORES = {"dice", "surface_dice", "hausdorff_95"}
 CLASSES = ["lobe", "gland", "node"]
 # of an evaluation, of a pretraining, or of what was not asked for
 NOT_OF_A_TRAINING = {
-    *("metrics.json", "overlay.png", "best.pt", "transfer.json", "pseudo_labels"),
+    *("metrics.json", "overlay.png", "froc.png", "best.pt", "transfer.json", "pseudo_labels"),
     *("pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"),
 }
 

@@ -21,7 +21,7 @@ DECODES = {"mae", "models_genesis", "volume_fusion"}  # these pretrain the decod
 NO_HEADS = DECODES  # their head is the network's own output
 NEED_ANOTHER_SCAN = {"three_tasks", "contrastive_crops", "triplet"}
 NOT_OF_A_PRETRAINING = {"best.pt", "validation_metrics.json", "metrics.json", "overlay.png", "transfer.json"} | {
-    *("audit.csv", "reliability.png", "pseudo_labels"),
+    *("audit.csv", "froc.png", "reliability.png", "pseudo_labels"),
 }
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_ssl.losses.anchors import box_regression, mean_over_mass, one_hot_targets, shared_sum
+from monai_ssl.losses.anchors import box_regression, mean_over_positives, one_hot_targets, shared_sum
 
 
 def test_one_hot_targets_are_those_of_a_loop() -> None:
@@ -24,19 +24,14 @@ def test_targets_of_patches_without_rows() -> None:
     )
 
 
-def test_the_divisor_is_the_mass_of_the_batch() -> None:
-    losses, targets = torch.rand(3, 7, 2), torch.rand(3, 7, 2)
-    assert mean_over_mass(losses, targets).item() == pytest.approx(
-        sum(losses.flatten().tolist()) / sum(targets.flatten().tolist()), rel=1e-5
-    )
-    assert mean_over_mass(losses, 0 * targets).item() == pytest.approx(sum(losses.flatten().tolist()), rel=1e-5)
-
-
-def test_no_gradient_flows_through_the_mass() -> None:
-    losses, targets = torch.rand(2, 3, 1, requires_grad=True), torch.rand(2, 3, 1, requires_grad=True)
-    mean_over_mass(losses, targets).backward()
-    assert targets.grad is None
-    assert losses.grad is not None
+def test_an_anchor_weighs_the_same_in_labelled_and_unlabelled_patches() -> None:
+    matched = torch.tensor([[-1, 0, 0, -1, 2], [-1, -1, -1, -1, -1]])
+    for patches in (2, 3):
+        losses = torch.rand(patches, 5, 2)
+        expected = sum(losses.flatten().tolist()) / patches / (3 / 2)
+        assert mean_over_positives(losses, matched).item() == pytest.approx(expected, rel=1e-5)
+    nothing = torch.full((2, 5), -1)
+    assert mean_over_positives(losses, nothing).item() == pytest.approx(losses.sum().item() / 3 * 2, rel=1e-5)
 
 
 def test_regression_is_a_weighted_mean() -> None:
@@ -70,5 +65,5 @@ def test_the_sum_is_shared_out_among_processes(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_loss_that_took_the_mean_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`losses` must be one for each target, \(2, 3, 1\), got \(\): .*\"none\""):
-        mean_over_mass(torch.tensor(1.0), torch.zeros(2, 3, 1))
+    with pytest.raises(ValueError, match=r"one for each of 3 anchors and class, \(B, N, C\), got \(\): .*\"none\""):
+        mean_over_positives(torch.tensor(1.0), torch.zeros(2, 3))

@@ -109,6 +109,8 @@ def test_the_networks_output_is_handed_through() -> None:
     assert not list(NetworkOutput(3).parameters())
     with pytest.raises(UserError, match=r"output of 1 channels, got 3\. Set network_def#out_channels to 1"):
         NetworkOutput(1)(output)
+    with pytest.raises(UserError, match=r"needs a decoder, and the network answers with \(2, 128\) "):
+        NetworkOutput(1)(torch.randn(2, 128))
 
 
 @pytest.mark.parametrize(

@@ -266,5 +266,5 @@ def test_what_does_not_fit_is_told(batch: Batch) -> None:
         method()({})
     with pytest.raises(UserError, match="needs the entry 'mask' in the unlabelled stream; it has image, masked"):
         method()({"unlabeled": {"image": images(2), "masked": images(2)}})
-    with pytest.raises(ValueError, match="`target` must have the input's shape"):
+    with pytest.raises(UserError, match=r"must answer with an image \(3, 1, 8, 8, 8\), got \(3, 2, 8, 8, 8\)\. Take a"):
         Adversarial(discriminator, UNet(3, 1, 2, channels=[4, 8], strides=[2]))(batch)

@@ -28,7 +28,8 @@ def batch() -> boxes.Batch:
 
 def method(network: Detector | None = None, **arguments: Any) -> FocalMix:
     loss = SoftTargetFocalLoss(reduction="none")
-    objective = FocalMix(network or boxes.detector(), **{"loss": loss, "views": 2, **arguments})
+    # mixing at its full strength, unless a test is about the way there
+    objective = FocalMix(network or boxes.detector(), **{"loss": loss, "views": 2, "mix_ramp": 0.0, **arguments})
     if objective.teacher is not None:
         helpers.perturb([objective.teacher], 0.1)
     return objective
@@ -67,7 +68,7 @@ def test_slow_rederivation_without_mixing(num_classes: int) -> None:
     maps = network(labeled["image"])
     logits, codes = (network.flatten(maps[key]) for key in ("classification", "box_regression"))
     matched = network.match(labeled["box"], labeled["label"], size)
-    focal = mass = distance = count = 0.0
+    focal = distance = count = 0.0
     for case, anchor in torch.cartesian_prod(torch.arange(3), torch.arange(len(anchors))).tolist():
         row = int(matched[case, anchor])
         for c in range(num_classes):
@@ -75,21 +76,21 @@ def test_slow_rederivation_without_mixing(num_classes: int) -> None:
             p = torch.sigmoid(logits[case, anchor, c].double()).item()
             entropy = -y * math.log(p) - (1 - y) * math.log(1 - p)
             focal += (0.2 + 0.5 * y) * abs(y - p) ** 1.5 * entropy
-            mass += y
         if row >= 0:
             wanted = network.encode(labeled["box"][case, row][None], anchors[anchor][None])[0]
             for off in (codes[case, anchor] - wanted).abs().tolist():
                 distance += off - 0.5 if off > 1 else 0.5 * off**2
             count += 1
     assert count > 0
-    assert terms["classification"].item() == pytest.approx(focal / max(1, mass), rel=1e-4)
+    assert terms["classification"].item() == pytest.approx(focal / max(1, count), rel=1e-4)
     assert terms["box"].item() == pytest.approx(distance / max(1, count), rel=1e-4)
 
     flips = [GridSymmetry((0, 1, 2), s.flips) for s in grid_symmetries(size) if s.permutation == (0, 1, 2)]
     assert len(flips) == 8
     soft, _ = soft_anchor_targets(network, batch["unlabeled"]["image"], flips, 0.5)
     said = network.flatten(network(batch["unlabeled"]["image"])["classification"])
-    expected = soft_target_focal_loss(said, soft, 1.5, (0.2, 0.7)).sum() / soft.sum().clamp_min(1)
+    # an anchor weighs the same in the two unlabelled patches as in the three labelled ones
+    expected = soft_target_focal_loss(said, soft, 1.5, (0.2, 0.7)).sum() / 2 / (max(1, count) / 3)
     assert terms["unlabeled"].item() == pytest.approx(expected.item(), rel=1e-4)
     assert objective.figures["mass"].item() == pytest.approx(soft.sum().item() / 2, rel=1e-4)
     assert objective.figures["positive"].item() == pytest.approx(count / 3)
@@ -124,7 +125,7 @@ def test_slow_rederivation_of_image_mixing(monkeypatch: pytest.MonkeyPatch, batc
     logits, codes = (network.flatten(maps[key]) for key in ("classification", "box_regression"))
     focal = soft_target_focal_loss(logits, wanted).sum((1, 2))
     for name, part in (("classification", slice(0, 3)), ("unlabeled", slice(3, 5))):
-        expected = focal[part].sum() / wanted[part].sum().clamp_min(1)
+        expected = focal[part].mean() / ((matched >= 0).sum().clamp_min(1) / 3)
         assert terms[name].item() == pytest.approx(expected.item(), rel=1e-4)
     total = share = 0.0
     for case, (w, j) in enumerate(zip(weights, partners, strict=True)):
@@ -161,6 +162,30 @@ def test_objects_of_unlabelled_patches_are_mixed_where_the_detector_is_sure(
         assert present[3:].any() == (threshold == 0.0)
         assert int(present.sum()) >= objects
         assert ((partners >= 0) == present).all()
+
+
+def test_mixing_comes_in_over_the_ramp(monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch) -> None:
+    weights = [0.9, 0.6, 0.75, 0.8, 0.7]
+    fix(monkeypatch, weights, [3, 0, 1, 4, 2])
+    given: list[list[float]] = []
+    chances: list[float] = []
+
+    def note(tensors: list[Tensor], own: Tensor, partners: Tensor) -> list[Tensor]:
+        given.append(own.tolist())
+        return tensors
+
+    def nobody(found: Tensor, chance: float) -> Tensor:
+        chances.append(chance)
+        return torch.full(found.shape[:2], -1)
+
+    monkeypatch.setattr(module, "mix_up", note)
+    monkeypatch.setattr(module, "draw_object_partners", nobody)
+    objective = method(mix_ramp=0.4, object_mix=0.5)
+    for progress, strength in ((0.0, math.exp(-5.0)), (0.1, math.exp(-5.0 * 0.75**2)), (0.4, 1.0), (0.9, 1.0)):
+        objective.progress = progress
+        objective(batch)
+        assert given.pop() == pytest.approx([1 - strength * (1 - weight) for weight in weights])
+        assert chances.pop() == pytest.approx(0.5 * strength)
 
 
 @pytest.mark.parametrize("arguments", [{}, PLAIN])
@@ -213,6 +238,7 @@ def test_targets_come_from_the_average(batch: boxes.Batch) -> None:
         ({"temperature": 0.0}, "`temperature` must be above 0, got 0.0"),
         ({"eta": -1.0}, "`eta` must be above 0, got -1.0"),
         ({"object_mix": 1.2}, r"`object_mix` must be in \[0, 1\], got 1.2"),
+        ({"mix_ramp": -0.1}, r"`mix_ramp` must be in \[0, 1\], got -0.1"),
         ({"object_threshold": 1.0}, r"`object_threshold` must be in \[0, 1\), got 1.0"),
         ({"decay": 1.0}, r"`decay` must be in \[0, 1\), got 1.0"),
     ],
