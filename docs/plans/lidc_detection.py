@@ -5,7 +5,7 @@
 FOLDER holds detection.json and images/ of cubes whose nodule sits at the centre; a detector would learn that place.
 Of each cube OUTPUT gets a crop of 40 voxels a side at a random place that holds the nodule, and, where the nodule
 leaves room, a slab of the largest part of the cube beside it. Both carry the cube's name as `patient`, so that they
-stay on one side of every split.
+stay on one side of every split. A nodule larger than a crop is left out.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def main(folder: Path, output: Path) -> None:
         stem = path.name.removesuffix(".nii.gz")
         image = nib.load(path)
         box = np.array(entry["box"][0], dtype=float)
+        if box[3:].max() > SIDE:
+            continue  # larger than a crop, as one of the 100 is
         low, high = box[:3] + 0.5 - box[3:] / 2, box[:3] + 0.5 + box[3:] / 2
         start = holding(rng, low, high, image.shape)
         crop = image.slicer[tuple(slice(at, at + SIDE) for at in start)]

@@ -38,7 +38,8 @@ from tests.helpers import same
 
 # of an evaluation, of a pretraining, of a method with audited pseudo-labels, or of what was not asked for
 NOT_OF_A_TRAINING = {
-    *("metrics.json", "overlay.png", "froc.png", "best.pt", "transfer.json", "audit.csv", "reliability.png", "pseudo_labels"),
+    *("metrics.json", "overlay.png", "froc.png", "best.pt", "transfer.json"),
+    *("audit.csv", "reliability.png", "pseudo_labels"),
     *("pretext.pt", "pretext.png", "embeddings.csv", "seen_scans.json"),
 }
 FOCALMIX = {"positive", "mass", "sure", "objects"}

@@ -1,0 +1,117 @@
+"""Which scans to label next, from a data list and a trained network, as a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.spatial.distance import cdist
+from torch import Tensor, nn
+
+from monai_ssl.engines.embedding import Describer, describe_scans
+from monai_ssl.metrics.acquisition import choose_scans, scan_uncertainty
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.files import write_json
+
+__all__ = ["ScanUncertainty", "write_suggestions"]
+
+logger = logging.getLogger(__name__)
+
+Loader = Iterable[Mapping[str, Any]]
+
+
+class ScanUncertainty:
+    """How unsure a network is of a whole scan; see :func:`~monai_ssl.metrics.acquisition.scan_uncertainty`.
+
+    Args:
+        network: maps an image to logits; put into evaluation mode.
+        inferer: runs it over a scan of any size, such as MONAI's ``SlidingWindowInferer``.
+        share: of the voxels.
+
+    Shape:
+        - Input: ``(1, C, H, W[, D])``
+        - Output: ``(1, 1)``
+    """
+
+    def __init__(self, network: nn.Module, inferer: Callable[..., Any], share: float = 0.05) -> None:
+        self.network = network.eval()
+        self.inferer = inferer
+        self.share = share
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """The number."""
+        probabilities = torch.softmax(self.inferer(images, self.network)[0].float(), dim=0)
+        return torch.tensor([[scan_uncertainty(probabilities, self.share)]])
+
+
+def write_suggestions(
+    path: str | os.PathLike[str],
+    strategy: str,
+    count: int,
+    cases: Sequence[str],
+    unlabeled: Loader,
+    labeled: Loader | None,
+    uncertainty: Describer,
+    embedding: Describer,
+    *,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Choose unlabelled scans to label next and write them, the first to be labelled first, as JSON.
+
+    A strategy reads the scans that it needs, each once; ``random`` and ``first`` read none.
+
+    Args:
+        path: the file: ``strategy``, ``seed``, ``suggested`` (names of ``cases``) and ``scans``, for each its ``case``,
+            and ``uncertainty`` and ``distance`` to the nearest labelled scan as far as the strategy asks for them.
+        strategy: see :func:`~monai_ssl.metrics.acquisition.choose_scans`.
+        count: number of scans.
+        cases: names of the unlabelled scans.
+        unlabeled: gives ``{"image": (1, C, H, W[, D])}`` in the order of ``cases``.
+        labeled: the same of the scans that have labels; None where there is none.
+        uncertainty: a scan to a number, such as :class:`ScanUncertainty`.
+        embedding: a scan to a vector, such as :class:`~monai_ssl.networks.frozen_features.TiledVector`.
+        device: where the scans go.
+        seed: of ``random``.
+        overwrite: whether the file may be replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: when there is no unlabelled scan, the strategy is unknown, a description is not finite, or the file
+            is there already.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: is there already. Give --overwrite true or another --output_dir.")
+    if not cases:
+        raise UserError("there is no unlabelled scan to suggest: the list's part `unlabeled` is empty.")
+    asked: dict[str, Describer] = {"uncertainty": uncertainty} if "uncertainty" in strategy else {}
+    if "coverage" in strategy:
+        asked["features"] = embedding
+    found = describe_scans(unlabeled, asked, device) if asked else {}
+    if "features" in asked and labeled is not None:
+        found["labeled"] = describe_scans(labeled, {"features": embedding}, device)["features"]
+    columns: dict[str, Any] = {}
+    if "uncertainty" in found:
+        columns["uncertainty"] = found["uncertainty"] = found["uncertainty"][:, 0]
+    if "labeled" in found:
+        columns["distance"] = cdist(found["features"], found["labeled"]).min(axis=1)
+    chosen = choose_scans(strategy, count, len(cases), seed=seed, **found)  # type: ignore[arg-type]
+    scans = [
+        {"case": case, **{name: float(column[row]) for name, column in columns.items()}}
+        for row, case in enumerate(cases)
+    ]
+    suggested = [cases[number] for number in chosen]
+    content = {"strategy": strategy, "seed": seed, "suggested": suggested, "scans": scans}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, content)
+    logger.info(f"{target}: {len(chosen)} of {len(cases)} scans, by {strategy}: {', '.join(suggested[:5])}")
+    return content

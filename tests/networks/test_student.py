@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from monai_ssl.networks.student import load_student
+from monai_ssl.utils.errors import UserError
+
+
+def checkpoint(path: Path, network: nn.Module) -> Path:
+    teacher = nn.Conv3d(1, 2, 1)
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    state |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
+    torch.save({"format": 1, "objective": state, "weights": {"consistency": 0.5}, "iteration": 3}, path)
+    return path
+
+
+def test_the_student_is_loaded_and_not_the_teacher(tmp_path: Path) -> None:
+    student = nn.Conv3d(1, 2, 1)
+    given = nn.Conv3d(1, 2, 1)
+    before = given.weight.clone()
+    loaded = load_student(given, checkpoint(tmp_path / "resume.pt", student))
+    assert torch.equal(given.weight, before)
+    assert torch.equal(loaded.weight, student.weight)
+    assert torch.equal(loaded.bias, student.bias)
+
+
+def test_what_is_no_student_is_refused(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "resume.pt", nn.Conv3d(1, 2, 1))
+    with pytest.raises(UserError, match=r"resume\.pt: holds no student that fits this network: .* mismatched"):
+        load_student(nn.Conv3d(3, 2, 1), path)
+    torch.save(nn.Conv3d(1, 2, 1).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"model\.pt: holds no student"):
+        load_student(nn.Conv3d(1, 2, 1), tmp_path / "model.pt")
+    with pytest.raises(UserError, match="there are no weights here"):
+        load_student(nn.Conv3d(1, 2, 1), tmp_path / "nothing.pt")
