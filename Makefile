@@ -1,4 +1,5 @@
-# make demo | test | test-slow | lint | format | venv | clean.   PYTHON=python3.11 chooses the interpreter of .venv,
+# make demo | test | test-slow | lint | format | venv | clean, and for MONAI Label label-env | test-label.
+# PYTHON=python3.11 chooses the interpreter of .venv and .venv-label,
 # DATA=DIR hands real data to the demo and the tests, TASK=detection shows the other demo.
 PYTHON ?= python3
 DATA ?=
@@ -6,20 +7,27 @@ TASK ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LABEL_VENV := .venv-label
+LABEL_BIN := $(LABEL_VENV)/bin
+LABEL_STAMP := $(LABEL_VENV)/.installed
 # With a space instead of `=` pytest would take the folder for one of tests.
 WITH_DATA = $(if $(DATA),--data="$(abspath $(DATA))")
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(WITH_DATA)
 
-.PHONY: demo test test-slow lint format venv clean
+.PHONY: demo test test-slow test-label lint format venv label-env clean
 
 demo: $(STAMP)
 	$(BIN)/monai-ssl demo $(if $(TASK),--task=$(TASK)) $(WITH_DATA)
 
 test: $(STAMP)
-	$(PYTEST) -m "not slow" --session-timeout=900
+	$(PYTEST) -m "not slow and not label" --session-timeout=900
 
 test-slow: $(STAMP)
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not label"
+
+# One process, and no further after a failure: the tests share servers and build on each other.
+test-label: $(LABEL_STAMP)
+	OMP_NUM_THREADS=1 $(LABEL_BIN)/python -m pytest -x -m label --session-timeout=900 tests/label
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -40,6 +48,18 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
 	touch $@
 
+label-env: $(LABEL_STAMP)
+
+# Why in three steps: constraints-label.txt.
+LABEL_PIP := $(LABEL_BIN)/python -m pip install -c constraints.txt -c constraints-label.txt
+$(LABEL_STAMP): setup.cfg pyproject.toml constraints.txt constraints-label.txt
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 12) or sys.exit("MONAI Label needs Python 3.10 or 3.11, and $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make label-env PYTHON=python3.11")'
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_PIP) torch
+	$(LABEL_PIP) -e ".[label,dev]"
+	$(LABEL_PIP) --no-deps monailabel pydicom-seg torchvision
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(LABEL_VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

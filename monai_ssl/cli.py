@@ -213,11 +213,24 @@ def init(
         Path | None,
         typer.Option("--from", help="A run's output_dir: its model and values go into the copy."),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A model.pt that fits, or untrained: MONAI Label offers a bundle only if it has a model."),
+    ] = None,
 ) -> None:
     """Copy a bundle out, to change it or to serve it from MONAI Label."""
+    from functools import partial
+
     from monai_ssl.utils.bundle_files import copy_bundle
 
-    typer.echo(f"Wrote {copy_bundle(name, directory, run)}")
+    finish = None
+    if weights is not None:
+        if run is not None:
+            raise UserError("--from and --weights exclude each other: a run brings its own model along.")
+        from monai_ssl.networks.first_model import write_first_model
+
+        finish = partial(write_first_model, weights=weights)
+    typer.echo(f"Wrote {copy_bundle(name, directory, run, finish)}")
 
 
 def _print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

@@ -153,6 +153,25 @@ def test_init_copies_and_bakes(bundle, tmp_path):
     assert "must be new or empty" in result.stderr
 
 
+def test_init_writes_a_first_model_or_nothing(tmp_path):
+    target = tmp_path / "mine"
+    result = monai_ssl("init", "semi_segmentation", target, "--weights", "untrained")
+    assert (result.exit_code, result.stdout) == (0, f"Wrote {target}\n")
+    assert (target / "models" / "model.pt").is_file()
+    for words, reason in (
+        (("--weights", tmp_path / "no.pt"), "no.pt: there are no weights here"),
+        (("--weights", target / "configs" / "metadata.json"), "metadata.json: cannot be read as weights"),
+        (("--weights", "untrained", "--from", tmp_path), "exclude each other"),
+    ):
+        result = monai_ssl("init", "focalmix_detection", tmp_path / "other", *words)
+        assert result.exit_code == 1
+        assert re.fullmatch(rf"Error: [^\n]*{reason}[^\n]*\n", result.stderr)
+    result = monai_ssl("init", "focalmix_detection", tmp_path / "other", "--weights", target / "models" / "model.pt")
+    assert result.exit_code == 1
+    assert "model.pt: does not fit this network" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("split", "--help"), ("--version",), ("bundles",), ("split",)])
 def test_nothing_heavy_is_imported(data, tmp_path, arguments):
     if arguments == ("split",):

@@ -82,6 +82,14 @@ from monai_ssl.transforms.right_angle_rotation import (
     RandRightAngleRotationDict,
     RightAngleRotation,
 )
+from monai_ssl.transforms.text_entries import (
+    PutTextBackD,
+    PutTextBackd,
+    PutTextBackDict,
+    SetTextAsideD,
+    SetTextAsided,
+    SetTextAsideDict,
+)
 from monai_ssl.transforms.volume_fusion import (
     RandVolumeFusion,
     RandVolumeFusionD,
@@ -97,6 +105,9 @@ __all__ = [
     "PadBoxesD",
     "PadBoxesDict",
     "PadBoxesd",
+    "PutTextBackD",
+    "PutTextBackDict",
+    "PutTextBackd",
     "RandAdditiveNoise",
     "RandAdditiveNoiseD",
     "RandAdditiveNoiseDict",
@@ -165,6 +176,9 @@ __all__ = [
     "RandVolumeFusionDict",
     "RandVolumeFusiond",
     "RightAngleRotation",
+    "SetTextAsideD",
+    "SetTextAsideDict",
+    "SetTextAsided",
     "VoxelToWorldBoxD",
     "VoxelToWorldBoxDict",
     "VoxelToWorldBoxd",

@@ -23,15 +23,20 @@ from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
 
 __all__ = [
+    "UNTRAINED",
     "as_bool",
     "autocast_arguments",
     "epochs",
     "fingerprint",
     "inside_monai_label",
+    "is_untrained",
     "overrides",
     "plain_values",
     "prepare",
 ]
+
+UNTRAINED = "untrained"
+"""Entry beside ``model`` in a file of weights that nothing was trained with."""
 
 # what may differ between a run and its resumption
 _NOT_IN_FINGERPRINT = {
@@ -116,6 +121,19 @@ def prepare(
 def inside_monai_label() -> bool:
     """Whether this process belongs to a MONAI Label server."""
     return bool(os.environ.get("MONAI_LABEL_APP_DIR"))
+
+
+def is_untrained(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of weights says that nothing was trained with them; the first training replaces such a file.
+
+    Args:
+        path: of the file. One that is missing or cannot be read says nothing; who loads it will tell.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        return False
+    return isinstance(content, dict) and content.get(UNTRAINED) is True
 
 
 def epochs(max_steps: int, epoch_length: int) -> int:

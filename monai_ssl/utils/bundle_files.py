@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import yaml
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import write_json
 
-__all__ = ["bundle_metadata", "bundle_names", "bundle_path", "copy_bundle"]
+__all__ = ["bundle_metadata", "bundle_names", "bundle_path", "copy_bundle", "mark_trained", "mark_untrained"]
 
 METADATA = "configs/metadata.json"
 CONFIGS = ("configs/train.yaml", "configs/evaluate.yaml", "configs/inference.yaml")
 MODEL, PREPROCESSING = "model.pt", "preprocessing.json"  # as in keys.RunFiles, which imports MONAI
+_UNTRAINED = "Untrained: "  # what a description begins with
 
 
 def bundle_names() -> list[str]:
@@ -60,7 +62,12 @@ def bundle_metadata(name: str) -> dict[str, Any]:
     return _read_object(bundle_path(name) / METADATA)
 
 
-def copy_bundle(name: str, target: str | os.PathLike[str], run: str | os.PathLike[str] | None = None) -> Path:
+def copy_bundle(
+    name: str,
+    target: str | os.PathLike[str],
+    run: str | os.PathLike[str] | None = None,
+    finish: Callable[[Path], object] | None = None,
+) -> Path:
     """Copy a bundle out, whole or not at all, and return the new folder.
 
     What a run left in the bundle's own ``models`` is not copied. With ``run``, the copy stands for the trained network:
@@ -68,10 +75,14 @@ def copy_bundle(name: str, target: str | os.PathLike[str], run: str | os.PathLik
     the place of the top-level key of its name in the train, evaluate and inference configs, whose other lines and
     comments stay. The channels in ``metadata.json`` follow ``class_names``.
 
+    Into the ``model`` folder of a MONAI Label app a bundle for pretraining goes without its ``inference.yaml``: the
+    server would offer embeddings and reconstructions as a segmentation.
+
     Args:
         name: as :func:`bundle_names` lists it.
         target: the new folder; it may exist if it is empty.
         run: the folder of a training run of this bundle.
+        finish: is called with the copy before it goes to ``target``; where it fails, nothing does.
 
     Raises:
         UserError: if there is no such bundle, ``target`` is not empty, ``run`` lacks a file, or a value of the run has
@@ -88,12 +99,45 @@ def copy_bundle(name: str, target: str | os.PathLike[str], run: str | os.PathLik
         shutil.copytree(source, copy, ignore=ignore, copy_function=shutil.copyfile)
         copy.chmod(0o755)
         (copy / "models").mkdir()
+        if (
+            name.endswith("_pretraining")
+            and target.parent.name == "model"
+            and (target.parents[1] / "main.py").is_file()
+        ):
+            (copy / "configs" / "inference.yaml").unlink()
         if run is not None:
             _bake(copy, Path(run), name)
+        if finish is not None:
+            finish(copy)
         target.mkdir(exist_ok=True)
         for item in copy.iterdir():
             shutil.move(item, target / item.name)
     return target
+
+
+def mark_untrained(bundle: str | os.PathLike[str]) -> None:
+    """Let a bundle's description, which MONAI Label shows, begin with the word that its model is untrained."""
+    path = Path(bundle) / METADATA
+    metadata = _read_object(path)
+    if not metadata["description"].startswith(_UNTRAINED):
+        write_json(path, {**metadata, "description": _UNTRAINED + metadata["description"]})
+
+
+def mark_trained(bundle: str | os.PathLike[str]) -> None:
+    """Take :func:`mark_untrained` back, once ``models/model.pt`` is a trained one.
+
+    Args:
+        bundle: its folder; one whose description has not the word is not written to.
+    """
+    from monai_ssl.utils.bundle import is_untrained
+
+    path = Path(bundle) / METADATA
+    if not path.is_file():
+        return
+    metadata = _read_object(path)
+    description = str(metadata.get("description", ""))
+    if description.startswith(_UNTRAINED) and not is_untrained(Path(bundle) / "models" / MODEL):
+        write_json(path, {**metadata, "description": description.removeprefix(_UNTRAINED)})
 
 
 def _found() -> dict[str, Path]:

@@ -31,7 +31,7 @@ MODEL_KEYS = [
     *("modality", "orientation", "spacing", "intensity_range", "patch_size", "in_channels", "class_names"),
     "network_def",
 ]
-FILES = ["train.yaml", "evaluate.yaml", "inference.yaml", *(f"methods/{name}.yaml" for name in METHODS)]
+FILES = ["train.yaml", "evaluate.yaml", "inference.yaml", "suggest.yaml", *(f"methods/{name}.yaml" for name in METHODS)]
 PRETRAINING_FILES = [
     *("train.yaml", "multi_gpu_train.yaml", "assess.yaml", "inference.yaml"),
     *(f"methods/{name}.yaml" for name in PRETEXTS),
@@ -84,11 +84,20 @@ def without_keys(step, *more):
     return {key: value for key, value in step.items() if key not in ("keys", "allow_missing_keys", "mode", *more)}
 
 
+def without_host(steps):
+    """What prepares a scan, without the two steps around ``Spacingd`` that MONAI Label needs."""
+    names = [step["_target_"].rpartition(".")[2] for step in steps]
+    place = names.index("Spacingd")
+    assert names[place - 1] == "SetTextAsided"
+    assert names[place + 1] == "PutTextBackd"
+    return [*steps[: place - 1], steps[place], *steps[place + 2 :]]
+
+
 def test_an_image_is_prepared_alike_everywhere():
     train, evaluate, inference = (read(name) for name in FILES[:3])
     validation = train["validate"]["image_loading"]
     assert evaluate["preprocessing"]["transforms"] == validation
-    predicting = inference["preprocessing"]["transforms"]
+    predicting = without_host(inference["preprocessing"]["transforms"])
     assert [without_keys(step) for step in predicting] == [without_keys(step) for step in validation]
     # training pads after that, and takes the label along
     assert [without_keys(step) for step in train["loading"][:-1]] == [without_keys(step) for step in validation]
@@ -115,8 +124,8 @@ def test_a_detector_sees_scans_alike_everywhere():
     assert evaluate["loading"] == labeled
     assert train["validate"]["preprocessing"]["transforms"] == "$@opening#labeled + @intensities + @boxes"
     unlabeled = train["opening"]["unlabeled"] + train["intensities"]
-    predicting = inference["preprocessing"]["transforms"]
-    assert predicting == unlabeled == read("inference.yaml")["preprocessing"]["transforms"]
+    predicting = without_host(inference["preprocessing"]["transforms"])
+    assert predicting == unlabeled == without_host(read("inference.yaml")["preprocessing"]["transforms"])
     assert [without_keys(step) for step in labeled[: len(unlabeled)]] == [without_keys(step) for step in unlabeled]
     assert labeled[len(unlabeled) :] == train["boxes"]
     assert all(evaluate[name] == train[name] for name in ("volumes", "volume_modes"))
@@ -127,12 +136,16 @@ def test_boxes_are_found_alike_everywhere():
     settings = {name: evaluate[name] for name in evaluate["detector"] if name in evaluate and name != "network"}
     settings = {name: value for name, value in settings.items() if name != "patch_size"}
     assert len(settings) == 4
-    assert evaluate["detector"] == inference["detector"]
+    # MONAI Label shows people every box
+    threshold = "$@markups_threshold if monai_ssl.utils.bundle.inside_monai_label() else @score_threshold"
+    assert inference["detector"] == {**evaluate["detector"], "score_threshold": threshold}
     assert {**evaluate["detector"], **settings, "network": ""} == {**train["detector"], "network": ""}
     assert {name: inference[name] for name in settings} == settings
     (brought_back,) = train["validate"]["postprocessing"]["transforms"]
     assert evaluate["postprocessing"]["transforms"] == [brought_back]
-    assert inference["postprocessing"]["transforms"] == [{**brought_back, "box_keys": "pred_box"}]
+    of_the_evaluator, of_monai_label = inference["postprocessing"]["transforms"]
+    assert of_the_evaluator == {**brought_back, "box_keys": "pred_box", "allow_missing_keys": True}
+    assert of_monai_label == {**of_the_evaluator, "box_keys": "box", "coordinates": "LPS"}
 
 
 def test_a_pretraining_prepares_a_scan_as_the_segmentation_does():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import monai.bundle
 import nibabel as nib
@@ -16,8 +19,9 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 
 from monai_ssl.data.datalist import load_cases
+from monai_ssl.networks.first_model import write_first_model
 from monai_ssl.utils.errors import find_user_error
-from tests.bundles.helpers import BUNDLE, as_own_process, load, read_json
+from tests.bundles.helpers import BUNDLE, PRETRAINING, as_own_process, load, read_json
 from tests.helpers import same
 
 CHANNELS, STRIDES = [4, 8], [2]
@@ -80,6 +84,35 @@ def label_train(bundle, data, validation=0, epochs=2):
         )
 
 
+class Store:
+    """As much of a datastore as a bundle asks for: unlabelled studies by name."""
+
+    def __init__(self):
+        self.files = {}
+
+    def get_unlabeled_images(self):
+        return list(self.files)
+
+    def list_images(self):
+        return list(self.files)
+
+    def get_image_uri(self, name):
+        return self.files[name]
+
+
+@pytest.fixture
+def server(bundle, monkeypatch):
+    """This process belongs to a server of the bundle's app; gives its datastore, without an unlabelled study so far."""
+    monkeypatch.setenv("MONAI_LABEL_APP_DIR", str(bundle.parents[1]))
+    store = Store()
+    names = ("monailabel", "monailabel.interfaces", "monailabel.interfaces.utils", "monailabel.interfaces.utils.app")
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    app = type("App", (), {"datastore": lambda self: store})()
+    sys.modules[names[-1]].app_instance = lambda: app
+    return store
+
+
 @pytest.fixture
 def labelled(mri):
     cases = load_cases(None, "training", str(mri)) + load_cases(None, "test", str(mri))
@@ -108,8 +141,7 @@ def steps(run):
 
 @pytest.mark.parametrize("validation", [0, 1])
 @pytest.mark.parametrize("there", [False, True], ids=["first", "again"])
-def test_a_server_trains_the_bundle(there, validation, bundle, binary, monkeypatch):
-    monkeypatch.setenv("MONAI_LABEL_APP_DIR", str(bundle.parents[1]))
+def test_a_server_trains_the_bundle(there, validation, bundle, binary, server):
     before = initial_model(bundle) if there else None
     label_train(bundle, binary, validation)
 
@@ -132,8 +164,7 @@ def test_a_server_trains_the_bundle(there, validation, bundle, binary, monkeypat
         assert len(read_json(run / "validation_metrics.json")["cases"]) == 1
 
 
-def test_a_second_training_gets_a_folder_of_its_own(bundle, binary, monkeypatch):
-    monkeypatch.setenv("MONAI_LABEL_APP_DIR", str(bundle.parents[1]))
+def test_a_second_training_gets_a_folder_of_its_own(bundle, binary, server):
     label_train(bundle, binary, epochs=1)
     first = load(bundle / "models" / "model.pt")
     label_train(bundle, binary, epochs=1)
@@ -141,23 +172,82 @@ def test_a_second_training_gets_a_folder_of_its_own(bundle, binary, monkeypatch)
     assert not same(dict(load(bundle / "models" / "model.pt")), dict(first))
 
 
-def test_student_and_teacher_start_from_the_servers_weights(bundle, binary, mri, monkeypatch):
+def test_student_and_teacher_start_from_the_servers_weights(bundle, binary, mri, server):
     """Without a step, noise and dropout, the student's weights stay and the teacher says the same from the start."""
-    monkeypatch.setenv("MONAI_LABEL_APP_DIR", str(bundle.parents[1]))
     before = initial_model(bundle)
     edit(bundle, learning_rate=0.0)
     edit(bundle, "network_def", dropout=0.0)
     edit(bundle, "objective", noise=0.0)
-    edit(bundle, "train", unlabeled_dataset=_unlabeled(bundle, mri))
+    give_unlabelled(server, mri)
     label_train(bundle, binary)
     (run,) = (bundle / "models" / "runs").iterdir()
     assert float(steps(run)[0]["consistency"]) < 1e-10
     assert same(dict(load(bundle / "models" / "model.pt")), dict(before))
 
 
-def _unlabeled(bundle, mri):
-    dataset = yaml.safe_load((bundle / "configs" / "train.yaml").read_text())["train"]["unlabeled_dataset"]
-    return {**dataset, "data": load_cases(None, "unlabeled", str(mri))}
+def give_unlabelled(server, mri):
+    server.files = {Path(case["image"]).name: case["image"] for case in load_cases(None, "unlabeled", str(mri))}
+
+
+def test_a_server_gives_its_unlabelled_studies_and_a_broken_one_is_passed_over(
+    bundle, binary, mri, server, tmp_path, capsys
+):
+    give_unlabelled(server, mri)
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    server.files["broken"] = str(tmp_path / "broken.nii.gz")
+    label_train(bundle, binary)
+    (run,) = (bundle / "models" / "runs").iterdir()
+    assert float(steps(run)[-1]["consistency"]) > 0
+    log = (run / "log.txt").read_text()
+    assert "unlabeled stream: 4 cases, 2 a step" in log
+    assert log.count(f"{tmp_path / 'broken.nii.gz'}: cannot be read and prepared") == 1
+
+
+def test_without_a_label_it_is_said_what_to_do(bundle, server):
+    with pytest.raises(RuntimeError) as error:
+        label_train(bundle, [])
+    assert "no study has a label yet" in str(find_user_error(error.value))
+    assert not (bundle / "models").exists()
+
+
+@pytest.fixture
+def pretrained(bundle, mri, server):
+    """The app's pretraining as the server runs it: without a label, but for studies there is nothing."""
+    folder = bundle.with_name(PRETRAINING.name)
+    shutil.copytree(PRETRAINING, folder, ignore=shutil.ignore_patterns("models", "eval"))
+    edit(folder, epoch_length=2, patch_size=[16, 16, 16])
+    edit(folder, "network_def", channels=CHANNELS, strides=STRIDES)
+    give_unlabelled(server, mri)
+    for _ in range(2):  # again, where the server loads the first one's weights as far as they fit
+        label_train(folder, [], epochs=1)
+    return folder / "models" / "model.pt"
+
+
+def encoder(path):
+    """Weights that a pretraining and the segmentation share."""
+    weights = load(path)
+    return {name: value for name, value in weights.get("model", weights).items() if ".0.conv.unit0.conv" in name}
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["without a model", "with an untrained one"])
+def test_an_apps_pretraining_goes_before_an_untrained_model(there, bundle, binary, pretrained):
+    edit(bundle, learning_rate=0.0)
+    path = bundle / "configs" / "inference.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["network_def"] |= {"channels": CHANNELS, "strides": STRIDES}
+    path.write_text(yaml.safe_dump(config))
+    model = bundle / "models" / "model.pt"
+    if there:
+        write_first_model(bundle, "untrained")
+        assert not same(encoder(model), encoder(pretrained))
+    label_train(bundle, binary, epochs=1)
+    assert encoder(model)
+    assert same(encoder(model), encoder(pretrained))
+    assert not json.loads((bundle / "configs" / "metadata.json").read_text())["description"].startswith("Untrained")
+    # the second training goes on from the first and leaves the pretraining alone
+    torch.save({name: value + 1 for name, value in load(model).items()}, model)
+    label_train(bundle, binary, epochs=1)
+    assert not same(encoder(model), encoder(pretrained))
 
 
 def test_outside_of_a_server_the_run_is_in_models_itself(bundle, binary, monkeypatch):

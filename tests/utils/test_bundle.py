@@ -12,7 +12,7 @@ import yaml
 from monai.bundle import create_workflow
 
 from monai_ssl.utils import bundle
-from monai_ssl.utils.bundle import as_bool, epochs, fingerprint, inside_monai_label, plain_values
+from monai_ssl.utils.bundle import as_bool, epochs, fingerprint, inside_monai_label, is_untrained, plain_values
 from monai_ssl.utils.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
@@ -117,6 +117,27 @@ def test_monai_label_is_known_by_its_variable(monkeypatch: pytest.MonkeyPatch) -
     assert not inside_monai_label()
     monkeypatch.setenv("MONAI_LABEL_APP_DIR", "/app")
     assert inside_monai_label()
+
+
+@pytest.mark.parametrize(
+    ("content", "untrained"),
+    [
+        ({"model": {}, "untrained": True}, True),
+        ({"model": {}, "untrained": False}, False),
+        ({"model": {}}, False),
+        ({"untrained": torch.ones(1)}, False),  # a layer of that name
+        ([1], False),
+    ],
+)
+def test_untrained_weights_say_so(content: Any, untrained: bool, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "model.pt")
+    assert is_untrained(tmp_path / "model.pt") is untrained
+
+
+def test_weights_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
+    assert not is_untrained(tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_text("no weights")
+    assert not is_untrained(tmp_path / "model.pt")
 
 
 def test_outside_a_workflow_there_is_nothing() -> None:

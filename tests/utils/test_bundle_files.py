@@ -7,7 +7,14 @@ import pytest
 import yaml
 
 import monai_ssl.utils.bundle_files as bundle_files
-from monai_ssl.utils.bundle_files import bundle_metadata, bundle_names, bundle_path, copy_bundle
+from monai_ssl.utils.bundle_files import (
+    bundle_metadata,
+    bundle_names,
+    bundle_path,
+    copy_bundle,
+    mark_trained,
+    mark_untrained,
+)
 from monai_ssl.utils.errors import UserError
 
 TRAIN = """\
@@ -193,6 +200,46 @@ def test_a_run_of_another_bundle_is_refused(checkout, run, tmp_path):
     with pytest.raises(UserError, match="no config of pretrain has the key `mask_ratio`"):
         copy_bundle("pretrain", tmp_path / "mine", run)
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("app", [False, True])
+def test_an_app_gets_no_inference_of_a_pretraining(app, tmp_path):
+    """It would be offered to people as a segmentation; what a server trains is there."""
+    (tmp_path / "model").mkdir()
+    if app:
+        (tmp_path / "main.py").touch()
+    files = {
+        name: {path.name for path in (copy_bundle(name, tmp_path / "model" / name) / "configs").glob("*.yaml")}
+        for name in ("ssl_pretraining", "semi_segmentation")
+    }
+    assert {"train.yaml", "inference.yaml"} <= files["semi_segmentation"]
+    assert "train.yaml" in files["ssl_pretraining"]
+    assert ("inference.yaml" in files["ssl_pretraining"]) is not app
+
+
+def test_what_finishes_a_copy_sees_it_whole_and_may_refuse_it(checkout, run, tmp_path):
+    def finish(copy):
+        assert (copy / "models" / "model.pt").is_file()
+        (copy / "mark").touch()
+
+    assert (copy_bundle("pretrain", tmp_path / "mine", run, finish) / "mark").is_file()
+
+    def refuse(copy):
+        raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        copy_bundle("pretrain", tmp_path / "other", finish=refuse)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_description_says_that_a_model_is_untrained(checkout):
+    bundle = bundle_path("pretrain")
+    for _ in range(2):
+        mark_untrained(bundle)
+        assert bundle_metadata("pretrain") == {**METADATA, "description": "Untrained: a fake"}
+    mark_trained(bundle)  # its model.pt says nothing of that kind
+    assert bundle_metadata("pretrain") == METADATA
+    mark_trained(bundle / "nowhere")
 
 
 @pytest.mark.parametrize("name", bundle_names())
