@@ -11,11 +11,12 @@ from torch import nn
 from monai_ssl.networks.transfer import compare_keys, read_weights
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["load_student"]
+__all__ = ["has_teacher", "load_student"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
 _PREFIX = "network."
+_TEACHERS = ("teacher.", "teachers.")
 
 
 def load_student(network: Network, path: str | os.PathLike[str]) -> Network:
@@ -41,3 +42,15 @@ def load_student(network: Network, path: str | os.PathLike[str]) -> Network:
     student = copy.deepcopy(network)
     student.load_state_dict(weights)
     return student
+
+
+def has_teacher(path: str | os.PathLike[str]) -> bool:
+    """Whether a run's ``resume.pt`` holds a teacher beside the network that learns, so that the two can disagree.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: when it is missing or broken.
+    """
+    return any(name.startswith(_TEACHERS) for name in read_weights(path, ("objective",)))

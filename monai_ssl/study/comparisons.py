@@ -49,12 +49,16 @@ def compare(content: Mapping[str, Any], scores: Scores, *, level: float) -> dict
 
 
 def named_places(content: Mapping[str, Any]) -> list[Place]:
-    """Budgets and methods that the plan, or its screen, compares with the baseline; without those that cannot be."""
+    """Budgets and methods that the plan, or its screen, compares with the baseline.
+
+    Without those that cannot be, and those that are the same model as another one, where no case was chosen yet.
+    """
     baseline = content["primary"]["baseline"]
     impossible: dict[Place, set[int]] = {}
     for one in content["impossible"]:
         impossible.setdefault((one["budget"], one["method"]), set()).add(one["seed"])
     never = {place for place, seeds in impossible.items() if seeds >= set(content["seeds"])}
+    never |= {(one["budget"], one["method"]) for one in content.get("alike", [])}
     methods = [one for one in content.get("screen", {}).get("kept", content["methods"]) if one != baseline]
     budgets = [one for one in content["budgets"] if (one, baseline) not in never]
     return [(budget, method) for budget in budgets for method in methods if (budget, method) not in never]

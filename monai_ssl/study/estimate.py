@@ -12,8 +12,9 @@ from monai.bundle import ConfigParser
 
 from monai_ssl.study.plan import Method, Pretraining, RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, PretrainSpec, pretrain_specs
+from monai_ssl.study.rounds import SUGGEST_STEP
 from monai_ssl.study.state import Study
-from monai_ssl.study.words import number_of
+from monai_ssl.study.words import joined, number_of
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["describe_estimate", "pretrainings_left", "read_times"]
@@ -32,7 +33,8 @@ def describe_estimate(
     """Say how many runs there are to do, and about how much disk and time they take with their pretrainings.
 
     Disk is that of the finished runs, or follows from the size of the network. Time is that of the finished processes
-    of the same method; a method without one is probed. A pretraining that several runs share counts once.
+    of the same method, however it chooses its cases; a method without one is probed. A pretraining that several runs
+    share counts once.
 
     Args:
         study: the study.
@@ -103,24 +105,42 @@ def _time(
     taken = _mean_seconds(study, (*trainings, *specs))
     waiting = [spec for spec in _by_training(study, left) if "train" not in study.record(spec).seconds]
     unknown: list[str] = []
-    for spec in {spec.method.label: spec for spec in reversed(waiting)}.values():
-        if "train" not in taken.get(spec.method.label, {}):
-            try:
-                if probe is None:
-                    raise UserError(f"{spec.method.label} before its first run is done")
-                taken.setdefault(spec.method.label, {})["train"] = probe(spec)
-            except UserError as error:
-                unknown.append(str(error))
-    total = sum(taken[spec.method.label]["train"] for spec in waiting if "train" in taken.get(spec.method.label, {}))
-    evaluations = [seconds for one in taken.values() for name, seconds in one.items() if name != "train"]
-    if evaluations:
-        total += fmean(evaluations) * sum(len(study.parts(spec)) for spec in left)
+    total = _train_seconds(study, waiting, taken, probe, unknown)
+    to_do = {
+        "evaluations": sum(len(study.parts(spec)) for spec in left),
+        "suggestions": sum(study.has_to_choose(spec) for spec in waiting),
+    }
+    known: dict[str, list[float]] = {name: [] for name in to_do}
+    for name, seconds in (entry for one in taken.values() for entry in one.items() if entry[0] != "train"):
+        known["suggestions" if name == SUGGEST_STEP else "evaluations"].append(seconds)
+    total += sum(fmean(seconds) * to_do[name] for name, seconds in known.items() if seconds)
     total += _first_seconds(study, specs, pretrainings_left(study, left), probe_first, unknown)
-    beside = "" if evaluations else " besides the evaluations"
+    untold = [name for name, seconds in known.items() if to_do[name] and not seconds]
+    beside = f" besides the {joined(untold)}" if untold else ""
     hint = f"not known for {', '.join(sorted(unknown))}" if unknown else ""
     if not total:
         return f"Time: {hint}."
     return f"Time: about {_words(total / jobs)}{beside}, {jobs} at once{'; ' + hint if hint else ''}."
+
+
+def _train_seconds(
+    study: Study,
+    waiting: Sequence[RunSpec],
+    taken: dict[str, dict[str, float]],
+    probe: Callable[[RunSpec], float] | None,
+    unknown: list[str],
+) -> float:
+    """Seconds of the trainings that are left; what is not known of them is added to ``unknown``."""
+    kinds = [_kind(study, spec) for spec in waiting]
+    for kind in dict.fromkeys(kinds):
+        if "train" not in taken.get(kind, {}):
+            try:
+                if probe is None:
+                    raise UserError(f"{kind} before its first run is done")
+                taken.setdefault(kind, {})["train"] = probe(waiting[kinds.index(kind)])
+            except UserError as error:
+                unknown.append(str(error))
+    return sum(taken[kind]["train"] for kind in kinds if "train" in taken.get(kind, {}))
 
 
 def _first_seconds(
@@ -147,17 +167,22 @@ def _first_seconds(
     return sum(fmean(taken[one.folder.parent]) for one in first if one.folder.parent in taken)
 
 
+def _kind(study: Study, spec: RunSpec) -> str:
+    """The label of the first method that trains as a run does, whatever the cases: their times are alike."""
+    return next(one.label for one in study.plan.methods if one.trains_as(spec.method, on_same_cases=True))
+
+
 def _by_training(study: Study, specs: Iterable[RunSpec]) -> list[RunSpec]:
     """The runs that train, each once."""
     return list({study.training_folder(spec): study.training(spec) for spec in specs}.values())
 
 
 def _mean_seconds(study: Study, specs: Iterable[RunSpec]) -> dict[str, dict[str, float]]:
-    """Seconds of finished processes, by label and step."""
+    """Seconds of finished processes, by :func:`_kind` and step."""
     taken: dict[str, dict[str, list[float]]] = {}
     for spec in {study.folder(spec): spec for spec in specs}.values():
         for name, seconds in study.record(spec).seconds.items():
-            taken.setdefault(spec.method.label, {}).setdefault(name, []).append(seconds)
+            taken.setdefault(_kind(study, spec), {}).setdefault(name, []).append(seconds)
     return {label: {name: fmean(values) for name, values in steps.items()} for label, steps in taken.items()}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from monai_ssl.study.plan import Plan
+from monai_ssl.study.rounds import labeling_rounds
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write, write_json
 
@@ -25,6 +26,8 @@ _GROWTH = "plan_growth.json"
 
 def check_plan(plan: Plan, output: Path) -> None:
     """Demand that the study in a folder, if there is one, has this plan, but for more seeds, budgets and methods.
+
+    Where methods choose their cases from one budget to the next, more budgets are larger ones.
 
     A data list or bundle that lies elsewhere now is no change: their content is checked where it is used.
 
@@ -96,6 +99,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     changes = []
     for key in ("budgets", "seeds"):
         changes += [f"{key} had {value}" for value in old[key] if value not in new[key]]
+    changes += _changed_rounds(old, new)
     methods = {method["label"]: method for method in new["methods"]}
     for method in old["methods"]:
         if _placeless(methods.get(method["label"], {})) != _placeless(method):
@@ -108,6 +112,18 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if old.get(key) != new.get(key):
             changes.append(f"{key} was {old.get(key)}, is now {new.get(key)}")
     return changes
+
+
+def _changed_rounds(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """New budgets below old ones, where methods choose their cases from one budget to the next."""
+    choosing = [method["label"] for method in old["methods"] if "acquisition" in method]
+    last = labeling_rounds(old["budgets"])[-1:] if choosing else ()
+    return [
+        f"budget {new_one} comes before {top}, for which {choosing[0]} would choose other cases then"
+        for top in last
+        for new_one in labeling_rounds(new["budgets"])
+        if new_one not in old["budgets"] and int(new_one) < int(top)
+    ]
 
 
 def _placeless(method: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, pretrain_specs
 from monai_ssl.study.process import CONSOLE, last_error, start_process
 from monai_ssl.study.progress import StudyProgress, steps_in
-from monai_ssl.study.state import Step, Study
+from monai_ssl.study.state import Study
+from monai_ssl.study.steps import Step
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["Failure", "available_cores", "run_grid"]
+__all__ = ["Failure", "available_cores", "not_trained", "run_grid"]
 
 _POLL = 0.05  # seconds
 _REFRESH = 1.0  # seconds between updates of the progress bar
@@ -52,16 +53,22 @@ class _Grid:
     waiting: list[RunSpec]
     active: list[_Job] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    reasons: dict[Path, str] = field(default_factory=dict)  # of failures, by the folder of the training
+    known_failures: int = -1  # when those that wait for a training were last looked at
 
     def fill(self) -> None:
-        """Start runs while there is room; one whose folder, training or pretraining another process is at waits."""
+        """Start runs while there is room; one whose folder, training or pretraining another process is at waits.
+
+        So does one whose cases are chosen by a model that has not trained.
+        """
         taken: set[Path] | None = None
         for spec in list(self.waiting):
             if len(self.active) >= self.jobs:
                 return
             if taken is None:
                 taken = set().union(*(self.study.claims(job.spec) for job in self.active))
-            if self.study.places(spec) & taken or self.study.is_busy(spec):
+            waits = self.study.waits_for_round(spec) is not None
+            if waits or self.study.places(spec) & taken or self.study.is_busy(spec):
                 continue
             self.waiting.remove(spec)
             try:
@@ -74,7 +81,11 @@ class _Grid:
 
     def go_on(self, spec: RunSpec) -> None:
         """Start a run's next process, or count the run as finished."""
-        step = self.study.next_step(spec)
+        try:
+            step = self.study.next_step(spec)
+        except UserError as error:
+            self.fail(spec, str(error))
+            return
         if step is None:
             self.progress.end_run()
             self.say(f"finished: {spec.name}")
@@ -93,9 +104,14 @@ class _Grid:
             if status is None:
                 continue
             self.active.remove(job)
-            if status == 0:
-                self.study.end(job.spec, job.step, time.monotonic() - job.started)
-            if status == 0 and self.study.next_step(job.spec) != job.step:
+            try:
+                if status == 0:
+                    self.study.end(job.spec, job.step, time.monotonic() - job.started)
+                gained = status == 0 and self.study.next_step(job.spec) != job.step
+            except (UserError, OSError) as error:
+                self.fail(job.spec, str(error))
+                continue
+            if gained:
                 self.go_on(job.spec)
             else:
                 console = self.study.console_folder(job.spec, job.step) / CONSOLE
@@ -111,9 +127,19 @@ class _Grid:
             self.waiting.remove(spec)
             self.fail(spec, reason)
 
+    def fail_stranded(self) -> None:
+        """Let the runs fail whose cases the model of a failed run would choose, and those that wait for them."""
+        if self.known_failures == len(self.failures):
+            return
+        self.known_failures = len(self.failures)
+        for spec, before in self.study.stranded([*self.waiting, *(job.spec for job in self.active)]):
+            self.waiting.remove(spec)
+            self.fail(spec, self.reasons.get(self.study.training_folder(before), not_trained(before)))
+
     def fail(self, spec: RunSpec, reason: str) -> None:
         """Note a failure and say so; the other runs go on."""
         self.failures.append(Failure(spec, reason))
+        self.reasons[self.study.training_folder(spec)] = reason
         self.progress.end_run()
         self.say(f"failed: {spec.name}: {reason}")
 
@@ -168,6 +194,7 @@ def run_grid(
             shown = 0.0
             while grid.waiting or grid.active:
                 grid.collect()
+                grid.fail_stranded()
                 grid.fill()
                 if time.monotonic() - shown > _REFRESH:
                     grid.show()
@@ -176,6 +203,11 @@ def run_grid(
         finally:
             grid.stop()
     return sorted(grid.failures, key=lambda failure: list(specs).index(failure.spec))
+
+
+def not_trained(before: RunSpec) -> str:
+    """Why a run fails that waits for one which has not trained, and does not now."""
+    return f"its cases are chosen by the model of {before.name}, which has not trained"
 
 
 def available_cores() -> int:

@@ -33,7 +33,7 @@ def describe_limits(content: Mapping[str, Any], scores: Scores) -> list[str]:
     """
     of_plan = [*_of_draws(content), *_of_detection(content, scores), *_of_growth(content), *_of_patients(content)]
     of_plan += _of_screen(content)
-    return [*of_plan, *_of_pretraining(content), *_of_figures(content, scores)]
+    return [*of_plan, *_of_pretraining(content), *_of_acquisition(content), *_of_figures(content, scores)]
 
 
 def _of_draws(content: Mapping[str, Any]) -> list[str]:
@@ -113,6 +113,20 @@ def _of_pretraining(content: Mapping[str, Any]) -> list[str]:
         if chosen:
             said.append(f"The cases that choose the checkpoint of {joined(chosen)} were pretrained on, without labels.")
     return said
+
+
+def _of_acquisition(content: Mapping[str, Any]) -> list[str]:
+    strategies = content.get("acquisitions", {})
+    if not strategies:
+        return []
+    named = joined([label if label == one else f"{label} ({one})" for label, one in strategies.items()])
+    choose = "chooses its" if len(strategies) == 1 else "choose their"
+    return [
+        f"{named} {choose} labelled cases from round to round, with the model of the round before: what is compared is "
+        "whole ways of labelling, from the same first cases, in steps of these sizes. The budgets of a seed are one "
+        "chain, so a budget is no evidence apart from those before it.",
+        "A label counts the same whichever scan it is of: how long one takes to draw is in no figure.",
+    ]
 
 
 def _of_figures(content: Mapping[str, Any], scores: Scores) -> list[str]:

@@ -53,16 +53,29 @@ def _figures(content: Mapping[str, Any]) -> list[str]:
     metric = content["metric"]
     pretrained = joined([name for one in content.get("pretrainings", []) for name in one["methods"]])
     first = f" {pretrained} went through a pretraining before." if pretrained else ""
+    choosing = joined(list(content.get("acquisitions", [])))
+    alone = f", but for the later cases of {choosing}, which are chosen" if choosing else ""
     said = [
         f"{_of_cases(metric, f'{cases} test cases')}, the same for every run. Last checkpoint after "
         f"{content['steps']} optimiser steps, for every method{other}.{first} A seed is another labelled subset and "
-        "another initialisation, shared by the methods. The interval is for other seeds and other cases.",
+        f"another initialisation, shared by the methods{alone}. The interval is for other seeds and other cases.",
         _table(*mean_rows(content)),
     ]
     if "screen" in content:
         said.append(content["screen"]["note"])
+    said += _alike(content)
     reasons = {(one["budget"], one["method"]): one["reason"] for one in content["impossible"]}
     return [*said, *(f"Without {method} at {budget}: {why}." for (budget, method), why in reasons.items())]
+
+
+def _alike(content: Mapping[str, Any]) -> list[str]:
+    same: dict[tuple[str, str], list[str]] = {}
+    for one in content.get("alike", []):
+        same.setdefault((one["budget"], one["as"]), []).append(one["method"])
+    return [
+        f"With {budget_words(budget)} the model of {joined(methods)} is that of {other}, so no comparison has it again."
+        for (budget, other), methods in same.items()
+    ]
 
 
 def _of_cases(metric: str, cases: str) -> str:

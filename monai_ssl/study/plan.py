@@ -71,6 +71,8 @@ class Method:
         checkpoint: ``last``, which trains with the whole budget, or ``chosen`` on validation cases, for which a fifth
             of the budget is set aside.
         pretraining: what it starts from; ``None``: random weights, or what its settings say.
+        acquisition: how its labelled cases are chosen: ``random``, or, with the model of the budget before, one of
+            :data:`~monai_ssl.study.rounds.ACQUISITIONS`.
     """
 
     label: str
@@ -79,15 +81,22 @@ class Method:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint = "last"
     pretraining: Pretraining | None = None
+    acquisition: str = "random"
 
     def content(self) -> dict[str, Any]:
         """Plain values without those that are the default."""
         plain = {**vars(self), "pretraining": self.pretraining and self.pretraining.content()}
-        return {name: value for name, value in plain.items() if value and value != "last"}
+        default = {"checkpoint": "last", "acquisition": "random"}
+        return {name: value for name, value in plain.items() if value and value != default.get(name)}
 
-    def trains_as(self, other: Method) -> bool:
-        """Whether both differ in nothing but their evaluation."""
-        names = ("method", "settings", "checkpoint", "pretraining")
+    def trains_as(self, other: Method, *, on_same_cases: bool = False) -> bool:
+        """Whether both differ in nothing but their evaluation.
+
+        Args:
+            other: the other method.
+            on_same_cases: whether the labelled cases are the same, however each would choose them.
+        """
+        names = ("method", "settings", "checkpoint", "pretraining", *([] if on_same_cases else ["acquisition"]))
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 

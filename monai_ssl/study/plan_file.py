@@ -14,6 +14,10 @@ A minimal plan (paths are relative to the plan's own folder)::
 A method may start from a pretraining, which the study carries out::
 
     {label: masked, method: supervised, pretraining: {method: masked_inpainting, steps: 1500}}
+
+One may choose itself which cases are labelled next, from budget to budget::
+
+    {label: unsure, method: mean_teacher, acquisition: uncertainty}
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from monai_ssl.study.plan_fields import (
     whole_number,
 )
 from monai_ssl.study.pretraining import parse_pretraining, refuse_pretrained
+from monai_ssl.study.rounds import check_rounds, parse_acquisition
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["read_plan"]
@@ -49,6 +54,7 @@ __all__ = ["read_plan"]
 _REQUIRED = ("bundle", "data", "budgets", "methods", "seeds", "steps", "primary")
 _CASES = ("validation", "test", "patient_regex", "split_seed")
 _OPTIONAL = (*_CASES, "metric", "margin", "settings", "evaluation", "screen")
+_OF_METHOD = ("label", "settings", "evaluation", "checkpoint", "pretraining", "acquisition")
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -68,7 +74,9 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from error
     try:
-        return _parse(content, file.absolute().parent)
+        plan = _parse(content, file.absolute().parent)
+        check_rounds(plan)
+        return plan
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
@@ -113,7 +121,7 @@ def _methods(given: Any, bundle: Path, folder: Path) -> tuple[Method, ...]:
     for number, entry in enumerate(given, 1):
         where = f"entry {number} of `methods`"
         entry = {"method": entry} if isinstance(entry, str) else entry
-        check_keys(entry, where, ("method",), ("label", "settings", "evaluation", "checkpoint", "pretraining"))
+        check_keys(entry, where, ("method",), _OF_METHOD)
         method = method_file(entry["method"], bundle, where)
         label = entry.get("label", method)
         if not isinstance(label, str) or not slug(label):
@@ -134,6 +142,7 @@ def _methods(given: Any, bundle: Path, folder: Path) -> tuple[Method, ...]:
             check_settings(entry.get("evaluation"), f"evaluation` of `{label}", bundle, "evaluate.yaml"),
             parse_checkpoint(entry.get("checkpoint"), f"checkpoint` of `{label}", bundle),
             pretraining,
+            parse_acquisition(entry.get("acquisition"), label, bundle),
         )
     return tuple(methods.values())
 

@@ -13,7 +13,8 @@ from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.pretraining import PRETRAINING_LIST, PretrainSpec
 from monai_ssl.study.process import CONSOLE, last_error, start_process
 from monai_ssl.study.splits import split_path
-from monai_ssl.study.state import Step, Study
+from monai_ssl.study.state import Study
+from monai_ssl.study.steps import Step, pretraining_step, training_step
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.keys import ListParts, RunFiles
 
@@ -27,7 +28,8 @@ def probe_training(study: Study, spec: RunSpec, threads: int) -> float:
     """Seconds that a training will take, from a start of it in a temporary folder, which is thrown away.
 
     Validation during the training is not in it, nor are slow first reads of cases that the timed steps did not meet.
-    Where the pretraining that it starts from has not ended, the weights are those of a pretraining of one step.
+    Where the pretraining that it starts from has not ended, the weights are those of a pretraining of one step. Cases
+    that have to be chosen first are drawn at random.
 
     Args:
         study: the study.
@@ -45,12 +47,12 @@ def probe_training(study: Study, spec: RunSpec, threads: int) -> float:
         short = {"max_steps": PROBE_STEPS, "epoch_length": PROBE_STEPS, "checkpoint": "last"}
         if spec.method.checkpoint == "last":
             del short["checkpoint"]
-        pretraining = study.waits_for(spec)
+        pretraining, pretrained = study.waits_for(spec), study.pretrained(spec)
         if pretraining is not None:
             first = _short_pretraining(study, pretraining, folder / "pretraining", 1)
             _time(study, first, folder / CONSOLE, threads, spec.method.label)
-            short["pretrained"] = first.folder / RunFiles.MODEL
-        step = study.training_step(spec, folder / "run", cases, short)
+            pretrained = first.folder / RunFiles.MODEL
+        step = training_step(study.plan, spec, folder / "run", cases, pretrained, short)
         beside, one = _time(study, step, folder / CONSOLE, threads, spec.method.label)
         return beside + one * study.plan.steps
 
@@ -75,7 +77,7 @@ def probe_pretraining(study: Study, pretraining: PretrainSpec, threads: int) -> 
 def _short_pretraining(study: Study, pretraining: PretrainSpec, folder: Path, steps: int) -> Step:
     cases = folder.parent / "images.json"
     cases.write_text(json.dumps(study.splits[PRETRAINING_LIST]), encoding="utf-8")
-    return study.pretraining_step(pretraining, folder, cases, {"max_steps": steps, "epoch_length": steps})
+    return pretraining_step(study.plan, pretraining, folder, cases, {"max_steps": steps, "epoch_length": steps})
 
 
 def _time(study: Study, step: Step, console: Path, threads: int, name: str) -> tuple[float, float]:

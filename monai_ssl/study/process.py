@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from monai_ssl.study.execute import bundle_command
-from monai_ssl.study.state import Step
+from monai_ssl.study.steps import Step
 
 __all__ = ["CONSOLE", "last_error", "start_process"]
 

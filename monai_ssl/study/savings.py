@@ -45,6 +45,8 @@ def saved_labels(
 ) -> list[dict[str, Any]]:
     """Labels that each method saves, at every budget within the baseline's range but its largest.
 
+    Where a method is the model of the baseline, since no case was chosen yet, there is nothing to ask.
+
     Args:
         content: as :func:`~monai_ssl.study.table.collect` makes it.
         scores: its scores.
@@ -128,15 +130,19 @@ def _saved(
     curves = [{labels[place]: arrays[place] for place in one} for one in (base, own)]
     if [len(one) for one in curves] != [len(base), len(own)]:
         return {"seeds": seeds, "reason": "two budgets came out at the same number of labels"}
-    asked = {labels[place]: place[0] for place in own if min(curves[0]) <= labels[place] < max(curves[0])}
+    same = {(one["budget"], one["method"]) for one in content.get("alike", []) if one["as"] == baseline}
+    within = [place for place in own if min(curves[0]) <= labels[place] < max(curves[0]) and place not in same]
+    asked = {labels[place]: place[0] for place in within}
     if not asked:
-        return {"seeds": seeds, "reason": f"no budget of {method} lies within those of {baseline}, below the largest"}
+        other = ", with another model" if same else ""
+        why = f"no budget of {method} lies within those of {baseline}, below the largest{other}"
+        return {"seeds": seeds, "reason": why}
     odd = any(len({scores.labels[place][seed] for seed in used[place]}) > 1 for place in used)
     notes = ["labels differ between seeds, since patients stay whole, and their mean counts"] if odd else []
     notes += ["the ceiling is one run, taken as fixed"] if top else []
     notes = [*notes, *filter(None, [seed_words(seeds, scores.planned)])]
     points = []
-    for point in _labels_saved(*(_frozen(curve) for curve in curves), level):
+    for point in _labels_saved(*(_frozen(curve) for curve in curves), tuple(sorted(asked)), level):
         by_law = law.labels(1 - float(np.mean(curves[1][point.labels]))) if law else None
         points.append(_point(point, asked[point.labels], by_law, notes))
     return {"seeds": seeds, "points": points}
@@ -169,5 +175,7 @@ def _frozen(curve: Mapping[int, Array]) -> _FrozenCurve:
 
 
 @lru_cache(maxsize=64)  # the tables are written after every run, and most runs change nothing here
-def _labels_saved(baseline: _FrozenCurve, method: _FrozenCurve, level: float) -> tuple[LabelsSaved, ...]:
-    return labels_saved(dict(baseline), dict(method), level=level)
+def _labels_saved(
+    baseline: _FrozenCurve, method: _FrozenCurve, at: tuple[int, ...], level: float
+) -> tuple[LabelsSaved, ...]:
+    return labels_saved(dict(baseline), dict(method), at=at, level=level)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai_ssl.study.grid import Failure
+from monai_ssl.study.grid import Failure, not_trained
 from monai_ssl.study.plan import RunSpec, runs
 from monai_ssl.study.pretraining import pretrain_specs
 from monai_ssl.study.progress import StudyProgress, steps_in
@@ -48,6 +48,7 @@ class _Arrays:
     known: Mapping[str, RunSpec]  # all runs, by the plan as it is now
     tasks: list[OpenTask] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    reasons: dict[Path, str] = field(default_factory=dict)  # of failures, by the folder of the training
     states: Mapping[tuple[str, int], TaskState] = field(default_factory=dict)
     gone: dict[OpenTask, float] = field(default_factory=dict)  # since when Slurm says that they are over
     over: dict[OpenTask, float] = field(default_factory=dict)  # since when their records say so
@@ -66,7 +67,8 @@ class _Arrays:
     def submit(self) -> None:
         """Submit the runs whose training is in no task that goes on; those that share a training are one task.
 
-        Of the runs that wait for the same pretraining one is submitted, which pretrains, and the others when it has.
+        Of the runs that wait for the same pretraining one is submitted, which pretrains, and the others when it has;
+        a run whose cases a model chooses, when that has trained.
         """
         busy = self._claims_of(run for task in self.tasks for run in task.runs)
         groups: dict[Path, list[str]] = {}
@@ -74,7 +76,7 @@ class _Arrays:
             training = self.study.training_folder(spec)
             if training in groups:
                 groups[training].append(run)
-            elif not self.study.places(spec) & busy:
+            elif not self.study.places(spec) & busy and self.study.waits_for_round(spec) is None:
                 groups[training] = [run]
                 busy |= self.study.claims(spec)
         if not groups:
@@ -112,8 +114,14 @@ class _Arrays:
                 self.tasks.remove(task)
                 why = {run: failures.get(run, "its task is over, but its figures are not here") for run in left}
                 for run, reason in (why | self._held_back(why)).items():
-                    self.failures.append(Failure(self.waiting[run], reason))
-                    self._end(run, "failed", f": {reason}")
+                    self._fail(run, reason)
+
+    def fail_stranded(self) -> None:
+        """Let the runs fail whose cases the model of a failed run would choose, and those that wait for them."""
+        while stranded := self.study.stranded(list(self.waiting.values())):
+            for spec, before in stranded:
+                reason = self.reasons.get(self.study.training_folder(before), not_trained(before))
+                self._fail(str(spec.folder), reason)
 
     def ask(self) -> None:
         """Ask Slurm now and then how the tasks fare, and close those that it says are over or knows no more."""
@@ -170,6 +178,12 @@ class _Arrays:
         state = self.states.get((task.folder.name, task.index))
         return state is not None and state.name == name
 
+    def _fail(self, run: str, reason: str) -> None:
+        spec = self.waiting[run]
+        self.failures.append(Failure(spec, reason))
+        self.reasons[self.study.training_folder(spec)] = reason
+        self._end(run, "failed", f": {reason}")
+
     def _end(self, run: str, how: str, why: str = "") -> None:
         self.progress.end_run()
         self.say(f"{how}: {self.waiting.pop(run).name}{why}")
@@ -194,7 +208,8 @@ def run_array(
     Stopping this function, by whatever means, stops no run: the next call waits for those that are pending or running
     and submits the rest. A task that was cancelled, ran out of time or memory or lost its node is a failure, and failed
     runs are tried again by the next call. One that Slurm puts back into its queue goes on at its checkpoint. Runs that
-    share a pretraining are submitted when it has ended, but for the one that pretrains.
+    share a pretraining are submitted when it has ended, but for the one that pretrains, and a run whose cases a model
+    chooses when that has trained.
 
     Args:
         study: the study; its plan and its data lists are written.
@@ -227,6 +242,7 @@ def run_array(
             while arrays.waiting:
                 arrays.ask()
                 arrays.collect()
+                arrays.fail_stranded()
                 arrays.show()
                 arrays.submit()
                 time.sleep(_POLL if arrays.waiting else 0.0)

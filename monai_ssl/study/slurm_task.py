@@ -17,9 +17,11 @@ from monai_ssl.study.plan import RunSpec, runs
 from monai_ssl.study.plan_file import read_plan
 from monai_ssl.study.pretraining import PRETRAIN_STEP
 from monai_ssl.study.process import CONSOLE, last_error, start_process
+from monai_ssl.study.rounds import SUGGEST_STEP
 from monai_ssl.study.slurm_record import read_failures, read_tasks, study_folder, write_failures
 from monai_ssl.study.splits import draw_splits
-from monai_ssl.study.state import Step, Study
+from monai_ssl.study.state import Study
+from monai_ssl.study.steps import Step
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.keys import RunFiles
 
@@ -83,7 +85,7 @@ class _Task:
                 return {**failures, **{str(one.folder): reason for one in specs[specs.index(spec) :]}}
             if reason:
                 failures[str(spec.folder)] = reason
-            if reason and step is not None and step.name in (PRETRAIN_STEP, "train"):
+            if reason and step is not None and step.name in (PRETRAIN_STEP, SUGGEST_STEP, "train"):
                 return {str(one.folder): reason for one in specs}
         return failures
 

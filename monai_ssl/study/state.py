@@ -2,107 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from monai_ssl.data.leaks import check_leaks
-from monai_ssl.study.plan import Plan, RunSpec
+from monai_ssl.study.layout import StudyLayout
+from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, PRETRAINING_LIST, PretrainSpec, pretrain_spec
-from monai_ssl.study.record import RunRecord, digest
+from monai_ssl.study.record import RunRecord
+from monai_ssl.study.rounds import POOL, SUGGEST_STEP, SUGGESTIONS, next_list, pool_list, previous_round
 from monai_ssl.study.splits import HELD_OUT, split_path
-from monai_ssl.study.words import budget_words
+from monai_ssl.study.steps import Step, evaluation_step, pretraining_step, suggestion_step, switch, training_step
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.files import FolderLock
-from monai_ssl.utils.keys import ListParts, RunFiles
+from monai_ssl.utils.files import FolderLock, write_json
+from monai_ssl.utils.keys import RunFiles
 
-__all__ = ["Step", "Study"]
-
-# settings of the training that its evaluation must share
-_SHARED = ("device", "tolerance_mm", "iou_threshold", "coordinates")
+__all__ = ["Study"]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One process of a run: ``pretrain``, ``train``, ``validation`` or ``test``.
-
-    Attributes:
-        name: as above.
-        configs: files below ``configs/`` of its bundle.
-        settings: over those files.
-        bundle: its bundle, where that is not the plan's.
-    """
-
-    name: str
-    configs: tuple[str, ...]
-    settings: Mapping[str, Any]
-    bundle: Path | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where its files go."""
-        return Path(self.settings["output_dir"])
-
-
-@dataclass(frozen=True)
-class Study:
-    """A plan with the folder that it is carried out in.
-
-    Attributes:
-        plan: the plan.
-        output: the study's folder, absolute; its data lists are there.
-        splits: its data lists, as :func:`~monai_ssl.study.splits.draw_splits` returns them.
-    """
-
-    plan: Plan
-    output: Path
-    splits: Mapping[Path, dict[str, Any]]
-
-    @property
-    def screens_on_validation(self) -> bool:
-        """Whether the screen chooses by validation cases; else by the test cases."""
-        return self.plan.screen is not None and bool(self.splits[HELD_OUT][ListParts.VALIDATION])
-
-    def possible(self, specs: Iterable[RunSpec]) -> list[RunSpec]:
-        """Leave out the runs that are :meth:`impossible`."""
-        return [spec for spec in specs if not self.impossible(spec)]
-
-    def impossible(self, spec: RunSpec) -> str:
-        """Why a run cannot be, in words; empty where it can."""
-        split = self.splits.get(split_path(spec))
-        if split is None:
-            return f"{budget_words(spec.budget)} cannot spare a case for validation"
-        if not split[ListParts.UNLABELED] and self._needs_unlabeled(spec):
-            return f"{budget_words(spec.budget)} leave no unlabelled case"
-        return ""
-
-    def counts(self, spec: RunSpec) -> dict[str, int]:
-        """Cases that a run sees: ``labels`` with those that choose its checkpoint, and ``unlabeled``."""
-        counts = self.splits[split_path(spec)]["split"]["counts"]
-        own = counts[ListParts.VALIDATION] if spec.method.checkpoint == "chosen" else 0
-        return {"labels": counts[ListParts.TRAINING] + own, "unlabeled": counts[ListParts.UNLABELED]}
-
-    def folder(self, spec: RunSpec) -> Path:
-        """Where a run lies."""
-        return self.output / spec.folder
-
-    def training(self, spec: RunSpec) -> RunSpec:
-        """The run that trains for this one: runs that differ in their evaluation alone share a training.
-
-        It is that of the method without an evaluation of its own, else of the first, so that a method added to the plan
-        leaves it where it is.
-        """
-        sharing = [method for method in self.plan.methods if method.trains_as(spec.method)]
-        method = min(sharing, key=lambda method: bool(method.evaluation))
-        return RunSpec(spec.budget, method, spec.seed)
-
-    def training_folder(self, spec: RunSpec) -> Path:
-        """Where a run's training lies."""
-        return self.folder(self.training(spec))
+class Study(StudyLayout):
+    """A study, and how far it is."""
 
     def is_pretrained(self, pretraining: PretrainSpec) -> bool:
         """Whether a pretraining has ended and its weights are there."""
@@ -116,6 +37,26 @@ class Study:
             return None
         return pretraining
 
+    def waits_for_round(self, spec: RunSpec) -> RunSpec | None:
+        """The run that must have trained before this one can begin; ``None`` where nothing is left to wait for."""
+        before = self._chosen_by(spec)
+        return None if before is None or _trained(self.training_folder(before)) else before
+
+    def stranded(self, specs: Sequence[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
+        """Those of some runs that wait for one that none of them trains, such as one that has failed, with that one."""
+        folders = {self.training_folder(spec) for spec in specs}
+        pairs = [(spec, before) for spec in specs if (before := self.waits_for_round(spec)) is not None]
+        # figures can be seen before the record of the training is, where a file takes its time between machines
+        return [
+            (spec, before)
+            for spec, before in pairs
+            if self.training_folder(before) not in folders and not self.metrics(before).is_file()
+        ]
+
+    def has_to_choose(self, spec: RunSpec) -> bool:
+        """Whether cases of a run are still to be chosen."""
+        return self._chosen_by(spec) is not None
+
     def places(self, spec: RunSpec) -> set[Path]:
         """Folders of a run in which one process at a time may be: of its training and its pretraining."""
         pretraining = pretrain_spec(spec)
@@ -125,17 +66,6 @@ class Study:
         """Those :meth:`places` that a run which goes on keeps from others: a pretraining that has ended is free."""
         pretraining = self.waits_for(spec)
         return {self.training_folder(spec), *([self.output / pretraining.folder] if pretraining else [])}
-
-    def metrics(self, spec: RunSpec, part: str = ListParts.TEST) -> Path:
-        """Where the figures of a run lie."""
-        return self.folder(spec) / part / RunFiles.METRICS
-
-    def parts(self, spec: RunSpec) -> tuple[str, ...]:
-        """The parts of the data list that a run is scored on, the test last."""
-        screen = self.plan.screen
-        screened = screen is not None and spec.budget == screen.budget and spec.seed in screen.seeds
-        chosen = (str(ListParts.VALIDATION),) if screened and self.screens_on_validation else ()
-        return (*chosen, str(ListParts.TEST))
 
     def is_finished(self, spec: RunSpec) -> bool:
         """Whether a run has all its figures.
@@ -163,142 +93,94 @@ class Study:
         """Make the folders of a run, its training and the pretraining that it waits for, and note what they are.
 
         Raises:
-            UserError: when a folder holds a run of other settings, a bundle has changed meanwhile, or an image that
-                would be pretrained on is, by another path, one of the test or validation.
+            UserError: when a folder holds a run of other settings, a bundle has changed meanwhile, an image that would
+                be pretrained on is, by another path, one of the test or validation, or the round before has not
+                trained.
         """
-        now = Study(self.plan, self.output, self.splits)._configs
-        for path, content in self._configs.items():
-            if now[path] != content:
-                raise UserError(f"{path}: the configs have changed since the study was started: restore them.")
+        self._sources.check_unchanged()
         pretraining = self.waits_for(spec)
         if pretraining is not None:
             check_leaks(self.output / HELD_OUT, self.plan.data.parent)
             self.pretraining_record(pretraining).begin()
         for one in (self.training(spec), spec):
             self.record(one).begin()
+        before = self._chosen_by(spec)
+        if before is not None:
+            self._open_pool(spec, before)
 
     def next_step(self, spec: RunSpec) -> Step | None:
-        """The process that a run needs next; ``None`` when it is finished. The test comes at the very end."""
+        """The process that a run needs next; ``None`` when it is finished. The test comes at the very end.
+
+        Raises:
+            UserError: when the checkpoint of the round before cannot be read.
+        """
         folder, plan = self.training_folder(spec), self.plan
         pretraining = self.waits_for(spec)
         if pretraining is not None:
             into = self.output / pretraining.folder
-            return self.pretraining_step(pretraining, into, self.output / PRETRAINING_LIST, _switch(into))
+            return pretraining_step(plan, pretraining, into, self.output / PRETRAINING_LIST, switch(into))
+        before = self._chosen_by(spec)
+        if before is not None:
+            weights = self.training_folder(before)
+            return suggestion_step(plan, spec, folder / SUGGEST_STEP, folder / POOL, weights, self._due(spec, before))
         if not self.record(self.training(spec)).trained:
-            return self.training_step(spec, folder, self.output / split_path(spec), _switch(folder))
-        settings = {**plan.settings, **spec.method.settings}
-        shared = {name: settings[name] for name in _SHARED if name in settings}
-        evaluation = {**shared, **plan.evaluation, **spec.method.evaluation, "weights": folder / RunFiles.MODEL}
-        cases = {"dataset_dir": plan.data.parent, "datalist": self.output / HELD_OUT}
+            return training_step(plan, spec, folder, self.datalist(spec), self.pretrained(spec), switch(folder))
         for part in self.parts(spec):
             if not self.metrics(spec, part).is_file():
-                own = {"part": part, "output_dir": self.folder(spec) / part}
-                return Step(part, ("evaluate.yaml",), {**evaluation, **cases, **own})
+                into = self.folder(spec) / part
+                return evaluation_step(plan, spec, part, into, self.output / HELD_OUT, folder / RunFiles.MODEL)
         return None
 
-    def training_step(self, spec: RunSpec, folder: Path, datalist: Path, settings: Mapping[str, Any]) -> Step:
-        """The process that trains.
-
-        Args:
-            spec: the run.
-            folder: its output.
-            datalist: its data list.
-            settings: over those of the plan, the method and the study.
-        """
-        plan, method = self.plan, spec.method
-        own: dict[str, Any] = {"dataset_dir": plan.data.parent, "datalist": datalist, "output_dir": folder}
-        own |= {"seed": spec.seed, "max_steps": plan.steps}
-        if method.checkpoint != "last":
-            own["checkpoint"] = method.checkpoint
-        pretraining = pretrain_spec(spec)
-        if pretraining is not None:
-            own["pretrained"] = self.output / pretraining.folder / RunFiles.MODEL
-        configs = ("train.yaml", f"methods/{method.method}.yaml")
-        return Step("train", configs, {**plan.settings, **method.settings, **own, **settings})
-
-    def pretraining_step(
-        self, pretraining: PretrainSpec, folder: Path, datalist: Path, settings: Mapping[str, Any]
-    ) -> Step:
-        """The process that pretrains, on the device of the plan's settings unless it has one of its own.
-
-        Args:
-            pretraining: the pretraining.
-            folder: its output.
-            datalist: its data list.
-            settings: over its own and those of the study.
-        """
-        asked = pretraining.pretraining
-        shared = {name: self.plan.settings[name] for name in ("device",) if name in self.plan.settings}
-        own: dict[str, Any] = {"dataset_dir": self.plan.data.parent, "datalist": datalist, "output_dir": folder}
-        own |= {"seed": pretraining.seed, "max_steps": asked.steps}
-        return Step(PRETRAIN_STEP, asked.configs, {**shared, **asked.settings, **own, **settings}, asked.bundle)
-
     def end(self, spec: RunSpec, step: Step, seconds: float) -> None:
-        """Note that a process ended well, and how long it took."""
+        """Note that a process ended well, and how long it took; of one that chose cases, make the list of them.
+
+        Raises:
+            UserError: when what was chosen cannot be.
+        """
         pretraining = pretrain_spec(spec)
         if step.name == PRETRAIN_STEP and pretraining is not None:
             self.pretraining_record(pretraining).end(step.name, seconds)
+            return
+        if step.name == SUGGEST_STEP:
+            self._take_suggestions(spec)
+        self.record(self.training(spec) if step.name in (SUGGEST_STEP, "train") else spec).end(step.name, seconds)
+
+    def _chosen_by(self, spec: RunSpec) -> RunSpec | None:
+        """The run whose model has to choose cases of this one; ``None`` where it has, or none does."""
+        before = previous_round(self.plan, spec)
+        return None if before is None or self.datalist(spec).is_file() else before
+
+    def _open_pool(self, spec: RunSpec, before: RunSpec) -> None:
+        """Write the list that is chosen from, or, where whole patients leave nothing to choose, the run's own."""
+        if self.waits_for_round(spec) is not None:
+            raise UserError(f"{spec.name}: waits for {before.name}, which has not trained yet.")
+        self.record(self.training(before)).check()
+        if self._due(spec, before):
+            path = self.training_folder(spec) / POOL
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, pool_list(self._cases(before), self.splits[HELD_OUT]))
         else:
-            self.record(self.training(spec) if step.name == "train" else spec).end(step.name, seconds)
+            self._write_cases(spec, before, [])
 
-    def console_folder(self, spec: RunSpec, step: Step) -> Path:
-        """The folder for what a process of a run prints: the run's, or the pretraining's, which others share."""
-        return step.folder if step.name == PRETRAIN_STEP else self.folder(spec)
+    def _take_suggestions(self, spec: RunSpec) -> None:
+        before, path = self._chosen_by(spec), self.training_folder(spec) / SUGGESTIONS
+        if before is not None and path.is_file():
+            try:
+                self._write_cases(spec, before, json.loads(path.read_text(encoding="utf-8")).get("suggested", []))
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
 
-    def record(self, spec: RunSpec) -> RunRecord:
-        """What is noted of a run."""
-        return RunRecord(self.folder(spec), self._fingerprint(spec))
+    def _write_cases(self, spec: RunSpec, before: RunSpec, suggested: Sequence[str]) -> None:
+        drawn, strategy = self.splits[split_path(spec)], spec.method.acquisition
+        cases = next_list(self._cases(before), suggested, self.splits[HELD_OUT], drawn, strategy)
+        write_json(self.datalist(spec), cases)
 
-    def pretraining_record(self, pretraining: PretrainSpec) -> RunRecord:
-        """What is noted of a pretraining."""
-        asked = pretraining.pretraining
-        parts = {
-            "data list": self.splits[PRETRAINING_LIST],
-            "settings": asked.settings,
-            "steps or seed": [asked.steps, pretraining.seed],
-            **self._config_digests(asked.bundle, asked.configs),
-        }
-        return RunRecord(self.output / pretraining.folder, {name: digest(part) for name, part in parts.items()})
+    def _cases(self, spec: RunSpec) -> dict[str, Any]:
+        return json.loads(self.datalist(spec).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
-    def _fingerprint(self, spec: RunSpec) -> dict[str, str]:
-        method, pretraining = spec.method, pretrain_spec(spec)
-        files = ("train.yaml", "evaluate.yaml", f"methods/{method.method}.yaml")
-        parts = {
-            "data list": self.splits[split_path(spec)],
-            "settings": [self.plan.settings, method.settings, self.plan.evaluation, method.evaluation],
-            "steps or seed": [self.plan.steps, spec.seed],
-            **({} if method.checkpoint == "last" else {"checkpoint": method.checkpoint}),
-            **({} if pretraining is None else {"pretraining": self.pretraining_record(pretraining).fingerprint}),
-            **self._config_digests(self.plan.bundle, files),
-        }
-        return {name: digest(part) for name, part in parts.items()}
-
-    def _needs_unlabeled(self, spec: RunSpec) -> bool:
-        method = spec.method
-        folder = self.plan.bundle / "configs"
-        configs = self._configs[folder / f"methods/{method.method}.yaml"], self._configs[folder / "train.yaml"]
-        sizes = [part.get("unlabeled_batch_size") for part in (method.settings, self.plan.settings, *configs)]
-        return str(next((size for size in sizes if size is not None), 1)) != "0"
-
-    @cached_property
-    def _configs(self) -> dict[Path, dict[str, Any]]:
-        names = {"train.yaml", "evaluate.yaml", *(f"methods/{method.method}.yaml" for method in self.plan.methods)}
-        pretrainings = [method.pretraining for method in self.plan.methods if method.pretraining]
-        of_bundles = [(self.plan.bundle, names), *((one.bundle, one.configs) for one in pretrainings)]
-        files = {bundle / "configs" / name for bundle, names in of_bundles for name in names}
-        return {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
-
-    def _config_digests(self, bundle: Path, names: Iterable[str]) -> dict[str, str]:
-        return {f"{bundle.name}/configs/{name}": self._digests[bundle / "configs" / name] for name in names}
-
-    @cached_property
-    def _digests(self) -> dict[Path, str]:
-        return {path: digest(content) for path, content in self._configs.items()}
+    def _due(self, spec: RunSpec, before: RunSpec) -> int:
+        return self.counts(spec)["labels"] - self.counts(before)["labels"]
 
 
 def _trained(folder: Path) -> bool:
     return RunRecord(folder, {}).trained
-
-
-def _switch(folder: Path) -> dict[str, bool]:
-    return {"resume" if (folder / RunFiles.RESUME).exists() else "overwrite": True}

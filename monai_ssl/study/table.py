@@ -22,8 +22,9 @@ from monai_ssl.study.findings import find
 from monai_ssl.study.frozen_plan import plan_growth
 from monai_ssl.study.markdown import write_markdown
 from monai_ssl.study.measures import MEASURES
-from monai_ssl.study.plan import RunSpec, grid_runs, runs
+from monai_ssl.study.plan import Method, RunSpec, grid_runs, runs
 from monai_ssl.study.pretraining import PRETRAINING_LIST, PretrainSpec, pretrain_spec
+from monai_ssl.study.record import digest
 from monai_ssl.study.scores import plain
 from monai_ssl.study.screen import Choice
 from monai_ssl.study.splits import HELD_OUT
@@ -46,8 +47,9 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     :func:`~monai_ssl.metrics.case_influence.cpm_influences`. ``missing`` names the runs of the plan that are not
     finished, ``impossible`` those that cannot be, with the ``reason``. ``growth`` is what was added to the plan on the
     way. ``ceiling`` is the baseline's largest budget, ``chosen`` has the methods whose checkpoint is chosen. Where
-    methods start from a pretraining, ``pretrainings`` says which and from how many images. ``findings`` is what
-    :func:`~monai_ssl.study.findings.find` makes of all this.
+    methods start from a pretraining, ``pretrainings`` says which and from how many images. Where methods choose their
+    cases, ``acquisitions`` says how, and ``alike`` names the places that are the same model ``as`` another one, since
+    no case was chosen yet. ``findings`` is what :func:`~monai_ssl.study.findings.find` makes of all this.
 
     Args:
         study: the study.
@@ -81,6 +83,7 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
         "patient_rule": held_out["split"]["patient_rule"],
         "cases": cases,
         **({"pretrainings": pretrainings} if (pretrainings := _pretrainings(study)) else {}),
+        **_acquisitions(study),
         **({"screen": choice.content()} if choice else {}),
         "runs": rows,
         "scores": _scores(rows, values),
@@ -195,6 +198,25 @@ def _pretrainings(study: Study) -> list[dict[str, Any]]:
             }
             groups.setdefault((folder, asked.seeds), content)["methods"].append(method.label)
     return list(groups.values())
+
+
+def _acquisitions(study: Study) -> dict[str, Any]:
+    """Which methods choose their cases, and where they are the model of another; nothing where none does."""
+    plan = study.plan
+    strategies = {one.label: one.acquisition for one in plan.methods if one.acquisition != "random"}
+    if not strategies:
+        return {}
+    named = (plan.primary.baseline, plan.primary.method)  # of equals these are compared
+    methods = sorted(plan.methods, key=lambda one: named.index(one.label) if one.label in named else len(named))
+    alike = []
+    for budget in plan.budgets:
+        first: dict[tuple[Path, str], Method] = {}
+        for spec in study.possible(RunSpec(budget, method, plan.seeds[0]) for method in methods):
+            method = spec.method
+            other = first.setdefault((study.training_folder(spec), digest(method.evaluation)), method)
+            if other.acquisition != method.acquisition:
+                alike.append({"budget": budget, "method": method.label, "as": other.label})
+    return {"acquisitions": strategies, "alike": alike}
 
 
 def _scores(rows: Sequence[dict[str, Any]], values: Sequence[list[float | None]]) -> list[dict[str, Any]]:

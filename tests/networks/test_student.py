@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_ssl.networks.student import load_student
+from monai_ssl.networks.student import has_teacher, load_student
 from monai_ssl.utils.errors import UserError
 
 
@@ -37,3 +37,16 @@ def test_what_is_no_student_is_refused(tmp_path: Path) -> None:
         load_student(nn.Conv3d(1, 2, 1), tmp_path / "model.pt")
     with pytest.raises(UserError, match="there are no weights here"):
         load_student(nn.Conv3d(1, 2, 1), tmp_path / "nothing.pt")
+
+
+def test_whether_there_is_a_teacher_beside_it(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "resume.pt", nn.Conv3d(1, 2, 1))
+    assert has_teacher(path)
+    torch.save({"objective": {"network.a": torch.zeros(1), "teachers.0.a": torch.zeros(1)}}, tmp_path / "two.pt")
+    assert has_teacher(tmp_path / "two.pt"), "a method with two of them"
+    content = torch.load(path, weights_only=True)
+    content["objective"] = {name: value for name, value in content["objective"].items() if name.startswith("network.")}
+    torch.save(content, path)
+    assert not has_teacher(path)
+    with pytest.raises(UserError, match="there are no weights here"):
+        has_teacher(tmp_path / "nothing.pt")

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from monai_ssl.metrics.free_response import FALSE_POSITIVE_RATES, sensitivities_of
-from monai_ssl.study import process
+from monai_ssl.study import process, steps
 from monai_ssl.study.conduct import run_study
 from monai_ssl.study.plan import RunSpec, runs
 from monai_ssl.study.plan_file import read_plan
@@ -58,6 +58,11 @@ if configs[0] == "train.yaml":
         open(out + "/steps.csv", "a").write(f"{step},0.02\\n")
         write("resume.pt", json.dumps(state))
     write("model.pt", str(state["value"]))
+elif configs[0] == "suggest.yaml":
+    time.sleep(0.1)
+    weights, pool = open(s["weights"]).read(), [case["image"] for case in data["unlabeled"]]
+    pool.sort(key=lambda image: number(weights, s["strategy"], image))
+    write("suggestions.json", json.dumps({"suggested": pool[: int(s["count"])]}))
 else:
     weights = open(s["weights"]).read()
     names = [os.path.basename(case["image"]) for case in data[s["part"]]]
@@ -123,9 +128,16 @@ def write_plan(folder: Path, **changes: Any) -> Path:
 def write_bundles(folder: Path) -> None:
     """A bundle ``mine`` that starts from pretrained weights, and a bundle ``first`` that pretrains."""
     evaluate, train = {"device": "cpu"}, {"device": "cpu", "learning_rate": 0.02, "epoch_length": 1}
-    mine = {**train, "pretrained": None, "transfer": "fine_tune", "checkpoint": "last", "unlabeled_batch_size": 0}
+    mine = {
+        **train,
+        "objective": {},
+        "pretrained": None,
+        "transfer": "fine_tune",
+        "checkpoint": "last",
+        "unlabeled_batch_size": 0,
+    }
     contents = {
-        **{"mine/train": mine, "mine/evaluate": evaluate, "mine/methods/supervised": {}},
+        **{"mine/train": mine, "mine/evaluate": evaluate, "mine/methods/supervised": {}, "mine/suggest": evaluate},
         **{"mine/methods/mean_teacher": {"unlabeled_batch_size": 2}, "first/train": {**train, "ratio": 0.5}},
         **{"first/methods/inpainting": {}, "first/methods/rotation": {}},
     }
@@ -164,6 +176,17 @@ def write_pretraining_plan(
     )
 
 
+def write_rounds_plan(folder: Path, *more: Any, **changes: Any) -> Path:
+    """A plan of the bundles above with three rounds, in which ``unsure`` chooses its cases; ``more`` methods."""
+    if not (folder / "mine").exists():
+        write_bundles(folder)
+    unsure = {"label": "unsure", "method": "mean_teacher", "acquisition": "uncertainty"}
+    methods = ["supervised", {"label": "random", "method": "mean_teacher"}, unsure, *more]
+    primary = {"method": "unsure", "baseline": "random", "budget": 4}
+    given = {"bundle": "mine", "budgets": [2, 4, 6], "seeds": 1, "methods": methods, "primary": primary}
+    return write_plan(folder, **{**given, **changes})
+
+
 def open_study(path: Path, output: Path) -> tuple[Study, list[RunSpec]]:
     """A study with its lists written, and its runs."""
     plan = read_plan(path)
@@ -176,6 +199,7 @@ def open_study(path: Path, output: Path) -> tuple[Study, list[RunSpec]]:
 def run_with_fakes(plan: str, output: str, jobs: int) -> None:
     """Target of a process."""
     process.bundle_command = fake_command  # type: ignore[assignment]
+    steps.has_teacher = lambda checkpoint: False  # what the fakes leave is no checkpoint
     run_study(plan, output, jobs=jobs)
 
 

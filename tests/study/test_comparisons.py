@@ -153,3 +153,11 @@ def test_detectors_that_no_case_tells_apart_are_not_shown_to_be_alike() -> None:
     assert found[0]["reason"] == "no case tells the two apart, which says nothing of cases that would"
     # Dice has no such ceiling: equal to the last digit are only models that are the same
     assert not any("reason" in entry for entry in compared({**content, "metric": "dice"})["non_inferiority"])
+
+
+def test_a_place_that_is_the_model_of_another_is_in_no_family() -> None:
+    content = make_content()
+    alike = make_content(alike=[{"budget": "4", "method": "mt", "as": "sup"}])
+    assert set(named_places(content)) - set(named_places(alike)) == {("4", "mt")}
+    counted = [len(compared(one)["others"]) for one in (content, alike)]
+    assert counted[0] - counted[1] == 1

@@ -9,7 +9,7 @@ from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.pretraining import PretrainSpec
 from monai_ssl.study.state import Study
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import open_study, write_figures, write_plan, write_pretraining_plan
+from tests.study.helpers import open_study, write_figures, write_plan, write_pretraining_plan, write_rounds_plan
 
 
 def test_before_any_run_the_network_tells_the_disk_and_nothing_the_time(tmp_path: Path) -> None:
@@ -103,3 +103,26 @@ def test_a_pretraining_counts_once_however_many_runs_share_it(tmp_path: Path) ->
     lines = describe_estimate(study, specs, 1, lambda spec: 600.0)
     assert lines[1] == "2 pretrainings of 14 steps in all: 1 finished, 1 to do."
     assert lines[3] == "Time: about 110 minutes besides the evaluations, 1 at once."
+
+
+def test_methods_that_choose_their_cases_take_as_long_as_the_same_without_and_their_choices(tmp_path: Path) -> None:
+    far = {"label": "far", "method": "mean_teacher", "acquisition": "coverage"}
+    study, specs = open_study(write_rounds_plan(tmp_path, far), tmp_path / "out")
+    probed: list[str] = []
+
+    def probe(spec: RunSpec) -> float:
+        probed.append(spec.method.label)
+        return 600.0
+
+    # three trainings of supervised, three of random, and two each of what begins as random does
+    lines = describe_estimate(study, specs, 1, probe)
+    assert sorted(probed) == ["random", "supervised"]
+    assert lines[2] == "Time: about 100 minutes besides the evaluations and suggestions, 1 at once."
+    two, four = (spec for spec in specs if spec.method.label == "unsure" and spec.budget != "6")
+    finish(study, two, train=60.0, test=60.0)
+    study.begin(four)
+    (study.training_folder(four) / "cases.json").touch()
+    study.record(four).end("suggest", 120.0)
+    # nine trainings of one minute, or of ten for supervised; eleven tests of one; three choices of two
+    lines = describe_estimate(study, specs, 1, probe)
+    assert lines[2] == f"Time: about {6 + 3 * 10 + 11 + 3 * 2} minutes, 1 at once."

@@ -75,3 +75,13 @@ def test_a_pretraining_says_what_it_saw_and_what_no_interval_knows() -> None:
     text = said(make_content(pretrainings=[first], chosen=["cps"]))
     assert "One pretraining for all seeds of mt and cps: its own variation is not in the intervals." in text
     assert "The cases that choose the checkpoint of cps were pretrained on, without labels." in text
+
+
+def test_cases_that_were_chosen() -> None:
+    text = said(make_content(acquisitions={"mt": "coverage"}))
+    assert "mt (coverage) chooses its labelled cases from round to round" in text
+    assert "A label counts the same whichever scan it is of" in text
+    both = said(make_content(acquisitions={"mt": "coverage", "cps": "uncertainty"}))
+    assert "mt (coverage) and cps (uncertainty) choose their labelled cases" in both
+    assert said(make_content(acquisitions={"coverage": "coverage"})).count("coverage") == 1
+    assert "round to round" not in said(make_content())

@@ -11,7 +11,7 @@ import pytest
 
 from monai_ssl.study import process
 from monai_ssl.study.process import CONSOLE, last_error, start_process
-from monai_ssl.study.state import Step
+from monai_ssl.study.steps import Step
 
 
 @pytest.mark.parametrize(

@@ -175,3 +175,19 @@ def test_what_did_not_change_is_not_drawn_again() -> None:
     assert savings._labels_saved.cache_info().misses == before
     savings._labels_saved.cache_clear()
     assert saved(content) == again
+
+
+def test_where_a_method_is_the_model_of_the_baseline_nothing_is_asked() -> None:
+    content, alike = make_content(), [{"budget": "2", "method": "mt", "as": "sup"}]
+    before, after = saved(content), saved({**content, "alike": alike})
+    assert [point["budget"] for point in before["mt"]["points"]] == ["2", "4", "8"]
+    assert [point["budget"] for point in after["mt"]["points"]] == ["4", "8"]
+    names = ("equivalent", "low", "high")
+    for one, other in zip(before["mt"]["points"][1:], after["mt"]["points"], strict=True):
+        assert [one[name] for name in names] == [other[name] for name in names]
+    assert after["cps"] == before["cps"]
+    two = make_content(budgets=("2", "4"), alike=alike)
+    reason = "no budget of mt lies within those of sup, below the largest, with another model"
+    assert saved(two)["mt"]["reason"] == reason
+    other = [{**alike[0], "as": "cps"}]
+    assert saved({**content, "alike": other})["mt"] == before["mt"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from monai_ssl.study import process, slurm, slurm_queue
+from monai_ssl.study import process, slurm, slurm_queue, steps
 from monai_ssl.study.frozen_plan import freeze_plan
 from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.slurm import refuse_open_arrays, run_array
@@ -19,7 +19,7 @@ from monai_ssl.study.slurm_record import open_tasks, read_tasks, write_submissio
 from monai_ssl.study.slurm_task import run_task
 from monai_ssl.study.state import Study
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import fake_command, open_study, write_plan, write_pretraining_plan
+from tests.study.helpers import fake_command, open_study, write_plan, write_pretraining_plan, write_rounds_plan
 
 BROKEN = {"label": "broken", "method": "mean_teacher", "settings": {"objective#noise": "broken"}}
 FLIPS = {"label": "flips", "method": "supervised", "evaluation": {"flip_axes": [0]}}
@@ -55,6 +55,7 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
     monkeypatch.setattr(process, "bundle_command", fake_command)
+    monkeypatch.setattr(steps, "has_teacher", lambda checkpoint: False)
     monkeypatch.setattr("monai_ssl.study.slurm_task.signal.signal", lambda *_: None)
     monkeypatch.setattr(slurm, "check_cluster", lambda: None)
     monkeypatch.setattr(slurm, "submit_array", made.submit)
@@ -313,6 +314,55 @@ def test_a_pretraining_that_an_earlier_call_submitted_is_waited_for(tmp_path: Pa
     assert cluster.counts == [1, 1]
     (console,) = (study.output / "pretraining").rglob(process.CONSOLE)
     assert console.read_text().count("starts train.yaml") == 1
+
+
+def start_rounds(folder: Path, *more: Any) -> tuple[Study, list[RunSpec]]:
+    """Three rounds of a method that chooses its cases, and of the same without."""
+    study, specs = open_study(write_rounds_plan(folder, *more), folder / "out")
+    freeze_plan(study.plan, study.output)
+    return study, [spec for spec in specs if spec.method.label != "supervised"]
+
+
+def test_a_round_is_submitted_when_the_one_before_has_trained(tmp_path: Path, cluster: Cluster) -> None:
+    study, specs = start_rounds(tmp_path)
+    lines: list[str] = []
+    assert run_array(study, specs, slurm={}, say=lines.append) == []
+    # random at 2, with the same of unsure, at 4 and at 6; then the rounds, each a choice, a training and a test
+    assert cluster.counts == [3, 1, 1]
+    assert [read_tasks(folder) for folder in dict.fromkeys(cluster.tasks.values())][1:] == [
+        [["runs/4/unsure/seed0"]],
+        [["runs/6/unsure/seed0"]],
+    ]
+    assert lines[0].startswith("submitted job array 1: 4 runs in 3 tasks")
+    text = (study.output / "runs/6/unsure/seed0" / process.CONSOLE).read_text()
+    assert [line for line in text.splitlines() if line.startswith("starts")] == [
+        f"starts {name}.yaml" for name in ("suggest", "train", "evaluate")
+    ]
+
+
+def test_with_a_round_that_failed_the_later_ones_fail(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(bundle: Path, configs: tuple[str, ...], settings: dict[str, Any]) -> list[str]:
+        broken = configs[0] == "suggest.yaml"
+        return ["/bin/sh", "-c", "echo Error: no"] if broken else fake_command(bundle, configs, settings)
+
+    monkeypatch.setattr(process, "bundle_command", command)
+    study, specs = start_rounds(tmp_path)
+    lines: list[str] = []
+    failures = run_array(study, specs, slurm={}, say=lines.append)
+    unsure = [spec for spec in specs if spec.method.label == "unsure"]
+    assert [failure.spec for failure in failures] == unsure[1:]
+    assert failures[0].reason.startswith("suggest ended with status 0: Error: no")
+    assert failures[1].reason == failures[0].reason
+    assert cluster.counts == [3, 1]
+    alone = run_array(study, unsure[2:], slurm={})
+    assert [failure.reason for failure in alone] == [
+        "its cases are chosen by the model of unsure, labels 4, seed 0, which has not trained"
+    ]
+    monkeypatch.setattr(process, "bundle_command", fake_command)
+    assert run_array(study, specs, slurm={}) == []
+    assert cluster.counts == [3, 1, 1, 1]
 
 
 def fake_task(folder: str, index: int) -> None:

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from monai_ssl.study import process, slurm_task
+from monai_ssl.study import process, slurm_task, steps
 from monai_ssl.study.frozen_plan import freeze_plan
 from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.slurm_record import read_failures, submission_folder, write_failures, write_submission
 from monai_ssl.study.slurm_task import run_task
-from monai_ssl.study.state import Step, Study
+from monai_ssl.study.state import Study
+from monai_ssl.study.steps import Step
 from monai_ssl.utils.files import FolderLock
-from tests.study.helpers import STEPS, fake_command, open_study, write_plan, write_pretraining_plan
+from tests.study.helpers import (
+    STEPS,
+    fake_command,
+    open_study,
+    write_plan,
+    write_pretraining_plan,
+    write_rounds_plan,
+)
 
 SHARING = ["supervised", {"label": "flips", "method": "supervised", "evaluation": {"flip_axes": [0]}}, "mean_teacher"]
 BROKEN = [
@@ -236,3 +244,26 @@ def test_with_a_pretraining_that_failed_no_run_of_the_task_is_tried(
     assert all(words.startswith("pretrain ended with status 3: Error: no") for words in failures.values())
     (console,) = study.output.rglob(process.CONSOLE)
     assert console.read_text().count("Error: no") == 1
+
+
+def test_with_a_choice_that_failed_no_run_of_the_task_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "has_teacher", lambda checkpoint: False)
+    flips = {"label": "flips", "method": "mean_teacher", "acquisition": "uncertainty", "evaluation": {"device": "cpu"}}
+    study, specs = open_study(write_rounds_plan(tmp_path, flips), tmp_path / "out")
+    freeze_plan(study.plan, study.output)
+    first, *rest = [spec for spec in specs if spec.method.label in ("unsure", "flips") and spec.budget != "6"]
+    place = submission_folder(study.output, "name")
+    names = [str(spec.folder) for spec in rest[1:]]
+    write_submission(place, "1", [[str(first.folder)], names, names])
+    run_task(str(place), 1)  # before its time, as where files take theirs between machines
+    reasons = read_failures(place, 1) or {}
+    assert list(reasons) == names
+    assert all("labels 2, seed 0, which has not trained yet" in words for words in reasons.values())
+    run_task(str(place), 0)
+    monkeypatch.setattr(process, "bundle_command", lambda *_: ["/bin/sh", "-c", "echo Error: no; exit 3"])
+    run_task(str(place), 2)
+    failures = read_failures(place, 2) or {}
+    assert list(failures) == names
+    assert all(words.startswith("suggest ended with status 3: Error: no") for words in failures.values())
+    texts = [path.read_text() for path in (study.output / "runs/4").rglob(process.CONSOLE)]
+    assert sum(text.count("Error: no") for text in texts) == 1

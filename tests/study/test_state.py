@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +84,6 @@ def test_a_run_that_differs_in_its_evaluation_alone_shares_the_training(tmp_path
     assert study.counts(picked) == study.counts(plain) == {"labels": 2, "unlabeled": 7}
 
 
-def test_why_a_run_cannot_be(tmp_path: Path) -> None:
-    chosen = {"label": "chosen", "method": "supervised", "checkpoint": "chosen"}
-    path = write_plan(tmp_path, methods=["supervised", "mean_teacher", chosen], budgets=[1, 2, "all"], seeds=1)
-    study, specs = open_study(path, tmp_path / "out")
-    assert {spec.name: study.impossible(spec) for spec in specs if study.impossible(spec)} == {
-        "chosen, labels 1, seed 0": "1 label cannot spare a case for validation",
-        "mean_teacher, labels all, seed 0": "all labels leave no unlabelled case",
-    }
-    assert len(study.possible(specs)) == 7
-
-
 def test_overrides_of_a_method_go_over_those_of_the_plan(tmp_path: Path) -> None:
     mine = {"label": "b", "method": "supervised", "settings": {"amp": True}, "evaluation": {"overlap": 0.75}}
     path = write_plan(
@@ -167,35 +155,6 @@ def test_a_run_of_other_settings_is_refused(changes: dict[str, Any], message: st
             call(specs[0])
 
 
-def test_a_bundle_that_changed_is_told_and_a_comment_is_no_change(tmp_path: Path) -> None:
-    configs = tmp_path / "mine/configs"
-    (configs / "methods").mkdir(parents=True)
-    for name in ("train", "evaluate", "methods/supervised", "methods/mean_teacher"):
-        (configs / f"{name}.yaml").write_text("a: 1\n")
-    path = write_plan(tmp_path, bundle="mine")
-    study, specs = open_study(path, tmp_path / "out")
-    write_figures(study, specs[0], 0.5)
-    (configs / "train.yaml").write_text("# new\na:  1\n")
-    assert open_study(path, tmp_path / "out")[0].is_finished(specs[0])
-    study, specs = open_study(path, tmp_path / "out")
-    study.begin(specs[1])
-    (configs / "train.yaml").write_text("a: 2\n")
-    with pytest.raises(UserError, match="configs have changed since the study was started"):
-        study.begin(specs[1])
-    with pytest.raises(UserError, match=r"made with other mine/configs/train\.yaml"):
-        open_study(path, tmp_path / "out")[0].is_finished(specs[0])
-
-
-def test_methods_without_an_unlabelled_case_left_are_not_possible(tmp_path: Path) -> None:
-    zero = {"label": "zero", "method": "mean_teacher", "settings": {"unlabeled_batch_size": 0}}
-    study, specs = open_study(
-        write_plan(tmp_path, budgets=[2, "all"], methods=["supervised", "mean_teacher", zero], seeds=1),
-        tmp_path / "out",
-    )
-    left = [(spec.budget, spec.method.label) for spec in study.possible(specs)]
-    assert left == [("2", "supervised"), ("2", "mean_teacher"), ("2", "zero"), ("all", "supervised"), ("all", "zero")]
-
-
 @pytest.mark.parametrize("part", ["", "test"])
 def test_a_folder_that_a_process_holds_is_busy(part: str, tmp_path: Path) -> None:
     study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
@@ -206,11 +165,3 @@ def test_a_folder_that_a_process_holds_is_busy(part: str, tmp_path: Path) -> Non
     assert study.is_busy(specs[0])
     lock.release()
     assert not study.is_busy(specs[0])
-
-
-def test_the_record_holds_no_path(tmp_path: Path) -> None:
-    study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
-    study.begin(specs[0])
-    record = json.loads((study.folder(specs[0]) / "run.json").read_text())
-    assert record["trained"] is False
-    assert str(tmp_path) not in json.dumps(record)
