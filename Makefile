@@ -25,9 +25,9 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m "slow and not label"
 
-# One process, and no further after a failure: the tests share servers and build on each other.
+# A file in one process, and no further after a failure: the tests of a file share a server and build on each other.
 test-label: $(LABEL_STAMP)
-	OMP_NUM_THREADS=1 $(LABEL_BIN)/python -m pytest -x -m label --session-timeout=900 tests/label
+	OMP_NUM_THREADS=1 $(LABEL_BIN)/python -m pytest -x -n 2 --dist loadfile -m label --session-timeout=900 tests/label
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

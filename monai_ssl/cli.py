@@ -217,6 +217,10 @@ def init(
         str | None,
         typer.Option(help="A model.pt that fits, or untrained: MONAI Label offers a bundle only if it has a model."),
     ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value for all configs of the copy; may be repeated."),
+    ] = None,
 ) -> None:
     """Copy a bundle out, to change it or to serve it from MONAI Label."""
     from functools import partial
@@ -230,7 +234,57 @@ def init(
         from monai_ssl.networks.first_model import write_first_model
 
         finish = partial(write_first_model, weights=weights)
-    typer.echo(f"Wrote {copy_bundle(name, directory, run, finish)}")
+    typer.echo(f"Wrote {copy_bundle(name, directory, run, finish, _settings(values or []))}")
+
+
+@app.command()
+def label(
+    studies: Annotated[str, typer.Option(help="Folder of NIfTI files, or the address of a DICOMweb server.")],
+    app_folder: Annotated[
+        Path | None, typer.Option("--app", help="For models and configs; default: monai_ssl in the studies' folder.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; the server has no login.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="OHIF's page expects 8000.")] = 8000,
+    models: Annotated[str, typer.Option(help="segmentation, detection, or both.")] = "segmentation,detection",
+    labels: Annotated[
+        str | None, typer.Option(help="Classes of the segmentation, as in liver,tumour; default: foreground.")
+    ] = None,
+    objects: Annotated[str | None, typer.Option(help="Classes of the detection; default: nodule.")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="CT or MRI; default: MRI for the segmentation, CT for the detection.")
+    ] = None,
+) -> None:
+    """Serve studies to 3D Slicer and OHIF with MONAI Label, learn from all of them, and say which to label next."""
+    from monai_ssl.label.app_folder import MODELS
+    from monai_ssl.label.server import serve
+
+    chosen = _words(models) or []
+    if not chosen or set(chosen) - MODELS.keys():
+        raise UserError(f"--models must be of {', '.join(MODELS)}, got {models!r}.")
+    if modality not in (None, "CT", "MRI"):
+        raise UserError(f"--modality must be CT or MRI, got {modality!r}.")
+    serve(studies, app_folder, host, port, chosen, _words(labels), _words(objects), modality, say=typer.echo)
+
+
+def _settings(words: list[str]) -> dict[str, Any]:
+    import yaml
+
+    found = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        try:
+            if not (key and equals):
+                raise ValueError
+            found[key.strip()] = yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError):
+            raise UserError(
+                f"--set must be KEY=VALUE with a YAML value, such as spacing=[1,1,2], got {word!r}."
+            ) from None
+    return found
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

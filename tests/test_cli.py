@@ -7,6 +7,8 @@ import sys
 import time
 
 import pytest
+import torch
+import yaml
 from typer.testing import CliRunner
 
 import monai_ssl.utils.bundle_files as bundle_files
@@ -151,6 +153,44 @@ def test_init_copies_and_bakes(bundle, tmp_path):
     result = monai_ssl("init", "semi_segmentation", tmp_path / "mine")
     assert result.exit_code == 1
     assert "must be new or empty" in result.stderr
+
+
+def test_init_sets_values_in_every_config_at_once(tmp_path):
+    target = tmp_path / "mine"
+    words = ("--set", "class_names=[background, liver, tumour]", "--set", "modality=CT", "--weights", "untrained")
+    assert monai_ssl("init", "semi_segmentation", target, *words).exit_code == 0
+    for name in ("train", "evaluate", "inference", "suggest"):
+        config = yaml.safe_load((target / "configs" / f"{name}.yaml").read_text())
+        assert (config["class_names"], config["modality"]) == (["background", "liver", "tumour"], "CT"), name
+    metadata = json.loads((target / "configs" / "metadata.json").read_text())
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"]["2"] == "tumour"
+    weights = torch.load(target / "models" / "model.pt", weights_only=True)["model"]
+    assert 3 in {len(value) for value in weights.values() if value.ndim == 1}, "as many outputs as classes"
+
+
+@pytest.mark.parametrize("word", ["spacing", "=1", "spacing=[1,", ""])
+def test_what_is_no_setting_is_told(tmp_path, word):
+    result = monai_ssl("init", "semi_segmentation", tmp_path / "mine", "--set", word)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: --set must be KEY=VALUE with a YAML value")
+    result = monai_ssl("init", "semi_segmentation", tmp_path / "mine", "--set", "nothing=1")
+    assert "no config of semi_segmentation has the key `nothing`" in result.stderr
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--models", "segmentation,pathology"), "--models must be of segmentation, detection"),
+        (("--models", ","), "--models must be of"),
+        (("--modality", "PET"), "--modality must be CT or MRI"),
+    ],
+)
+def test_label_checks_its_options_before_anything_starts(tmp_path, words, reason):
+    result = monai_ssl("label", "--studies", tmp_path, *words)
+    assert result.exit_code == 1
+    assert re.fullmatch(rf"Error: [^\n]*{reason}[^\n]*\n", result.stderr)
+    assert not list(tmp_path.iterdir())
 
 
 def test_init_writes_a_first_model_or_nothing(tmp_path):

@@ -12,7 +12,7 @@ from monai_ssl.data.scans import ScanDataset
 from monai_ssl.utils.bundle import inside_monai_label
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["StudyDataset", "all_studies", "check_labels", "unlabeled_studies"]
+__all__ = ["StudyDataset", "all_studies", "check_labels", "study_path", "unlabeled_studies"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,19 @@ def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
         raise UserError(
             "no study has a label yet: label one, submit it, and train again. Training ssl_pretraining needs no label."
         )
+
+
+def study_path(store: Any, name: str) -> Path:
+    """File of a study, fetched and converted where the studies lie on a DICOMweb server.
+
+    Asked for the first time such a server's store names a temporary file, and from then on the lasting one.
+
+    Args:
+        store: MONAI Label's.
+        name: of the study, as the store lists it.
+    """
+    store.get_image_uri(name)
+    return Path(store.get_image_uri(name))
 
 
 class StudyDataset(ScanDataset):
@@ -116,7 +129,7 @@ def _studies(method: str, what: str) -> list[dict[str, str]]:
         return []
     # not at the top: it is there in a server's environment alone
     store = importlib.import_module("monailabel.interfaces.utils.app").app_instance().datastore()
-    files = [Path(store.get_image_uri(name)) for name in sorted(getattr(store, method)())]
+    files = [study_path(store, name) for name in sorted(getattr(store, method)())]
     found = [file for file in files if file.is_file()]
     _tell_of_missing([file for file in files if not file.is_file()])
     logger.info(f"learning from {len(found)} {what} of this server")

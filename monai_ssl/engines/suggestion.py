@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,25 @@ class ScanUncertainty:
         return torch.tensor([[scan_uncertainty(probabilities, self.share)]])
 
 
+class _Readable:
+    """Scans of a loader that can be read; the others are named and counted out."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+        self.broken: set[int] = set()
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        scans = iter(self.loader)
+        for row in itertools.count():
+            try:
+                yield next(scans)
+            except StopIteration:
+                return
+            except UserError as error:
+                logger.warning(f"{error} It is passed over.")
+                self.broken.add(row)
+
+
 def write_suggestions(
     path: str | os.PathLike[str],
     strategy: str,
@@ -65,11 +85,13 @@ def write_suggestions(
 ) -> dict[str, Any]:
     """Choose unlabelled scans to label next and write them, the first to be labelled first, as JSON.
 
-    A strategy reads the scans that it needs, each once; ``random`` and ``first`` read none.
+    A strategy reads the scans that it needs, each once; ``random`` and ``first`` read none. A scan that cannot be read
+    is named in a warning and passed over: it is not suggested, and the others are.
 
     Args:
-        path: the file: ``strategy``, ``seed``, ``suggested`` (names of ``cases``) and ``scans``, for each its ``case``,
-            and ``uncertainty`` and ``distance`` to the nearest labelled scan as far as the strategy asks for them.
+        path: the file: ``strategy``, ``seed``, ``suggested`` (names of ``cases``), ``scans``, for each its ``case``,
+            and ``uncertainty`` and ``distance`` to the nearest labelled scan as far as the strategy asks for them, and
+            ``unreadable``, the cases that were passed over.
         strategy: see :func:`~monai_ssl.metrics.acquisition.choose_scans`.
         count: number of scans.
         cases: names of the unlabelled scans.
@@ -85,8 +107,8 @@ def write_suggestions(
         What was written.
 
     Raises:
-        UserError: when there is no unlabelled scan, the strategy is unknown, a description is not finite, or the file
-            is there already.
+        UserError: when there is no unlabelled scan or none can be read, the strategy is unknown, a description is not
+            finite, or the file is there already.
     """
     target = Path(path)
     if target.exists() and not overwrite:
@@ -96,21 +118,24 @@ def write_suggestions(
     asked: dict[str, Describer] = {"uncertainty": uncertainty} if "uncertainty" in strategy else {}
     if "coverage" in strategy:
         asked["features"] = embedding
-    found = describe_scans(unlabeled, asked, device) if asked else {}
+    readable = _Readable(unlabeled)
+    found = describe_scans(readable, asked, device) if asked else {}
+    names = [case for row, case in enumerate(cases) if row not in readable.broken]
     if "features" in asked and labeled is not None:
-        found["labeled"] = describe_scans(labeled, {"features": embedding}, device)["features"]
+        found["labeled"] = describe_scans(_Readable(labeled), {"features": embedding}, device)["features"]
     columns: dict[str, Any] = {}
     if "uncertainty" in found:
         columns["uncertainty"] = found["uncertainty"] = found["uncertainty"][:, 0]
     if "labeled" in found:
         columns["distance"] = cdist(found["features"], found["labeled"]).min(axis=1)
-    chosen = choose_scans(strategy, count, len(cases), seed=seed, **found)  # type: ignore[arg-type]
+    chosen = choose_scans(strategy, count, len(names), seed=seed, **found)  # type: ignore[arg-type]
     scans = [
         {"case": case, **{name: float(column[row]) for name, column in columns.items()}}
-        for row, case in enumerate(cases)
+        for row, case in enumerate(names)
     ]
-    suggested = [cases[number] for number in chosen]
+    suggested = [names[number] for number in chosen]
     content = {"strategy": strategy, "seed": seed, "suggested": suggested, "scans": scans}
+    content["unreadable"] = [cases[row] for row in sorted(readable.broken)]
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, content)
     logger.info(f"{target}: {len(chosen)} of {len(cases)} scans, by {strategy}: {', '.join(suggested[:5])}")

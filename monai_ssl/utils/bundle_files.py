@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from monai_ssl.utils.files import write_json
 __all__ = ["bundle_metadata", "bundle_names", "bundle_path", "copy_bundle", "mark_trained", "mark_untrained"]
 
 METADATA = "configs/metadata.json"
-CONFIGS = ("configs/train.yaml", "configs/evaluate.yaml", "configs/inference.yaml")
+CONFIGS = tuple(f"configs/{name}.yaml" for name in ("train", "evaluate", "inference", "suggest"))
 MODEL, PREPROCESSING = "model.pt", "preprocessing.json"  # as in keys.RunFiles, which imports MONAI
 _UNTRAINED = "Untrained: "  # what a description begins with
 
@@ -67,13 +67,14 @@ def copy_bundle(
     target: str | os.PathLike[str],
     run: str | os.PathLike[str] | None = None,
     finish: Callable[[Path], object] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Path:
     """Copy a bundle out, whole or not at all, and return the new folder.
 
     What a run left in the bundle's own ``models`` is not copied. With ``run``, the copy stands for the trained network:
     the run's ``model.pt`` and ``preprocessing.json`` go to ``models``, and each value of ``preprocessing.json`` takes
-    the place of the top-level key of its name in the train, evaluate and inference configs, whose other lines and
-    comments stay. The channels in ``metadata.json`` follow ``class_names``.
+    the place of the top-level key of its name in the train, evaluate, inference and suggest configs, whose other lines
+    and comments stay. The channels in ``metadata.json`` follow ``class_names``.
 
     Into the ``model`` folder of a MONAI Label app a bundle for pretraining goes without its ``inference.yaml``: the
     server would offer embeddings and reconstructions as a segmentation.
@@ -83,10 +84,11 @@ def copy_bundle(
         target: the new folder; it may exist if it is empty.
         run: the folder of a training run of this bundle.
         finish: is called with the copy before it goes to ``target``; where it fails, nothing does.
+        values: take their place like those of a run.
 
     Raises:
-        UserError: if there is no such bundle, ``target`` is not empty, ``run`` lacks a file, or a value of the run has
-            no place in the bundle.
+        UserError: if there is no such bundle, ``target`` is not empty, ``run`` lacks a file, or a value has no place in
+            the bundle.
     """
     source, target = bundle_path(name), Path(target).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -107,6 +109,8 @@ def copy_bundle(
             (copy / "configs" / "inference.yaml").unlink()
         if run is not None:
             _bake(copy, Path(run), name)
+        if values:
+            _set_values(copy, values, "the values", name, "leave it out")
         if finish is not None:
             finish(copy)
         target.mkdir(exist_ok=True)
@@ -155,7 +159,11 @@ def _bake(bundle: Path, run: Path, name: str) -> None:
         if not (run / file).is_file():
             raise UserError(f"{run}: `run` must be the output_dir of a training run, but it has no {file}.")
         shutil.copyfile(run / file, bundle / "models" / file)
-    values = _read_object(run / PREPROCESSING)
+    values, source = _read_object(run / PREPROCESSING), run / PREPROCESSING
+    _set_values(bundle, values, source, name, f"give a run of the bundle {name}")
+
+
+def _set_values(bundle: Path, values: Mapping[str, Any], source: object, name: str, remedy: str) -> None:
     left = set(values)
     for path in (bundle / config for config in CONFIGS):
         if path.is_file():
@@ -164,9 +172,7 @@ def _bake(bundle: Path, run: Path, name: str) -> None:
             path.write_text(_with_values(text, {key: values[key] for key in here}), encoding="utf-8")
             left -= here
     if left:
-        raise UserError(
-            f"{run / PREPROCESSING}: no config of {name} has the key `{min(left)}`: give a run of the bundle {name}."
-        )
+        raise UserError(f"{source}: no config of {name} has the key `{min(left)}`: {remedy}.")
     if "class_names" in values:
         _set_channels(bundle / METADATA, values["class_names"])
 

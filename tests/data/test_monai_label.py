@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.transforms import Compose, LoadImaged, RandShiftIntensityd
 
-from monai_ssl.data.monai_label import StudyDataset, all_studies, check_labels, unlabeled_studies
+from monai_ssl.data.monai_label import StudyDataset, all_studies, check_labels, study_path, unlabeled_studies
 from monai_ssl.data.scans import ScanDataset
 from monai_ssl.data.two_stream import TwoStreamLoader
 from monai_ssl.utils.errors import UserError
@@ -75,6 +75,21 @@ def test_unlabelled_studies_are_images_alone(server: Store, caplog: pytest.LogCa
 
 def test_all_studies_have_the_labelled_ones_too(server: Store) -> None:
     assert names(all_studies()) == [f"study_{index}.nii.gz" for index in range(4)]
+
+
+def test_a_dicomweb_store_names_a_lasting_file_from_the_second_time_on(server: Store, tmp_path: Path) -> None:
+    """As MONAI Label's does: the first answer is a temporary file, which another process may find gone."""
+    asked: list[str] = []
+
+    def get_image_uri(name: str) -> str:
+        asked.append(name)
+        return str(server.files[name]) if asked.count(name) > 1 else str(tmp_path / "temporary.nii.gz")
+
+    server.get_image_uri = get_image_uri  # type: ignore[method-assign]
+    assert study_path(server, "study_2") == server.files["study_2"]
+    assert [case["image"] for case in unlabeled_studies()] == [
+        str(server.files[f"study_{number}"]) for number in (0, 2, 3)
+    ]
 
 
 def test_a_study_that_is_gone_is_left_out_and_named(

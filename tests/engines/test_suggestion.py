@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from monai_ssl.engines.suggestion import ScanUncertainty, write_suggestions
 from monai_ssl.metrics.acquisition import scan_uncertainty
@@ -63,6 +64,41 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert (
         suggest(tmp_path, "coverage", 9, overwrite=True)["suggested"][0] == "d.nii.gz"
     )  # nothing labelled: the middle
+
+
+class SomeBroken(Dataset[dict[str, Tensor]]):
+    """Of the scans, those named cannot be read."""
+
+    def __init__(self, broken: set[int]) -> None:
+        self.broken = broken
+
+    def __len__(self) -> int:
+        return len(VALUES)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        if row in self.broken:
+            raise UserError(f"{CASES[row]}: cannot be read.")
+        return {"image": torch.full((1, 4, 4, 4), VALUES[row])}
+
+
+@pytest.mark.parametrize("broken", [{0}, {1}, {3}, {0, 1, 2}])
+def test_scans_that_cannot_be_read_are_named_and_the_others_suggested(
+    tmp_path: Path, broken: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    labeled = DataLoader(SomeBroken({0}), batch_size=1)
+    content = suggest(tmp_path, "uncertainty_coverage", 4, labeled, unlabeled=DataLoader(SomeBroken(broken)))
+    left = [case for row, case in enumerate(CASES) if row not in broken]
+    assert content["unreadable"] == [case for row, case in enumerate(CASES) if row in broken]
+    assert sorted(content["suggested"]) == left
+    numbers = {scan["case"]: scan["uncertainty"] for scan in content["scans"]}
+    assert numbers == pytest.approx({case: VALUES[CASES.index(case)] for case in left})
+    assert all(f"{CASES[row]}: cannot be read. It is passed over." in caplog.text for row in broken)
+
+
+def test_none_can_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no scan to describe"):
+        suggest(tmp_path, "coverage", unlabeled=DataLoader(SomeBroken({0, 1, 2, 3})))
+    assert not (tmp_path / "suggestions.json").exists()
 
 
 def test_what_does_not_fit_is_told_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -86,20 +86,25 @@ class Server:
     """``monailabel start_server`` in a process group of its own."""
 
     def __init__(self, app: Path, studies: Path, models: list[str], **conf: str) -> None:
+        self.models, self.conf = models, {"models": ",".join(models), "zoo_source": "local", **conf}
+        self._start(app, studies)
+
+    def command(self) -> list[str]:
+        options = [word for name, value in self.conf.items() for word in ("--conf", name, value)]
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(self.app)]
+        return [*command, "--studies", str(self.studies), "--host", "127.0.0.1", "--port", str(self.port), *options]
+
+    def _start(self, app: Path, studies: Path) -> None:
         self.app, self.studies = app, studies
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = app.parent / f"server-{self.port}.log"
-        conf = {"models": ",".join(models), "zoo_source": "local", **conf}
-        options = [word for name, value in conf.items() for word in ("--conf", name, value)]
-        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app)]
-        command += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(self.port), *options]
         environment = {**os.environ, **ENVIRONMENT}
         with open(self.log, "w") as stream:
             self.process = subprocess.Popen(
-                command, cwd=app.parent, env=environment, stdout=stream, stderr=stream, start_new_session=True
+                self.command(), cwd=app.parent, env=environment, stdout=stream, stderr=stream, start_new_session=True
             )
 
     def __enter__(self) -> Server:
@@ -184,6 +189,18 @@ class Server:
                 return
             time.sleep(0.2)
         raise TimeoutError(f"{text!r} is not in the log:\n{self.text()[-6000:]}")
+
+
+class OwnServer(Server):
+    """``monai-ssl label``."""
+
+    def __init__(self, app: Path, studies: Path, *options: str) -> None:
+        self.options = options
+        self._start(app, studies)
+
+    def command(self) -> list[str]:
+        command = [sys.executable, "-m", "monai_ssl.cli", "label", "--studies", str(self.studies)]
+        return [*command, "--app", str(self.app), "--port", str(self.port), *self.options]
 
 
 def said(server: Server) -> str:

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+
+from monai_ssl.label.guard import check_image, check_names, check_values
+from monai_ssl.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "$import os",
+        " \t$1",
+        "@network",
+        "%train.yaml::run",
+        ["a", "$b"],
+        {"a": {"b": ("@c",)}},
+        {"_target_": "os.system"},
+        {"a": [{"_requires_": 1}]},
+        {"$a": 1},
+    ],
+)
+def test_code_of_a_config_is_refused_at_every_depth(value):
+    with pytest.raises(UserError, match="is code in a config"):
+        check_values(value)
+
+
+def test_the_place_is_named():
+    with pytest.raises(UserError, match=r"the request, device, name: '\$x'"):
+        check_values({"device": {"name": "$x"}})
+
+
+@pytest.mark.parametrize("value", ["cpu", "a$b", "user@host", "50%", "", None, 3, 0.5, True, {"a": ["b", 1, None]}])
+def test_plain_values_pass(value):
+    check_values(value)
+
+
+def test_nesting_has_a_limit():
+    value: object = 1
+    for _ in range(100):
+        value = [value]
+    with pytest.raises(UserError, match="nested too deeply"):
+        check_values(value)
+
+
+@pytest.mark.parametrize("key", ["image", "id", "label", "tag", "label_tag", "model_filename"])
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/b", "a\\b", "..", ".", "a\x00"])
+def test_names_are_no_paths(key, name):
+    with pytest.raises(UserError, match=f"{key}: must be a name"):
+        check_names({key: name})
+
+
+def test_usual_names_pass():
+    check_names({"image": "case..1", "tag": "final", "label": None, "other": "/a/b", "id": "1.2.840.113619"})
+
+
+def test_an_image_is_a_study_or_came_with_the_request(tmp_path):
+    check_image("study", {"study"})
+    check_image(object(), set())
+    with tempfile.NamedTemporaryFile(suffix=".nii.gz") as stream:
+        check_image(stream.name, set())
+    inside = tmp_path / "tmpabc.nii.gz"
+    inside.touch()
+    for image in ("other", "", "/etc/passwd", str(inside), f"{tempfile.gettempdir()}/secret.nii", "tmpabc", "tmp/../x"):
+        with pytest.raises(UserError, match="there is no study"):
+            check_image(image, {"study"})
