@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -86,4 +88,6 @@ def _errors_name(case: Mapping[str, Any]) -> Iterator[None]:
 def _innermost(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    # MONAI's LoadImage adds its readers, and what each of them said with its traceback
+    return textwrap.shorten(re.split(r"\.? (Please install|Traceback \()", told)[0], 300, placeholder=" ..")

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from monai_ssl.engines.embedding import Describer, describe_scans
-from monai_ssl.metrics.acquisition import choose_scans, scan_uncertainty
+from monai_ssl.metrics.acquisition import box_uncertainty, choose_scans, scan_uncertainty
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import write_json
 
-__all__ = ["ScanUncertainty", "write_suggestions"]
+__all__ = ["BoxUncertainty", "ScanUncertainty", "write_suggestions"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,37 @@ class ScanUncertainty:
         """The number."""
         probabilities = torch.softmax(self.inferer(images, self.network)[0].float(), dim=0)
         return torch.tensor([[scan_uncertainty(probabilities, self.share)]])
+
+
+class BoxUncertainty:
+    """How unsure detectors are of a whole scan; see :func:`~monai_ssl.metrics.acquisition.box_uncertainty`.
+
+    Args:
+        detectors: of :func:`~monai_ssl.networks.sliding_detector`, such as that of a teacher and that of its student,
+            whose numbers are averaged; their networks are put into evaluation mode.
+        count: number of boxes that count.
+
+    Shape:
+        - Input: ``(1, C, H, W, D)``
+        - Output: ``(1, 1)``
+    """
+
+    def __init__(self, detectors: Sequence[RetinaNetDetector], count: int = 5) -> None:
+        self.detectors = detectors
+        self.count = count
+        for detector in detectors:
+            detector.network.eval()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """The number."""
+        found = []
+        for detector in self.detectors:
+            window = detector.inferer.window  # type: ignore[union-attr]
+            fits = all(side <= most for side, most in zip(images.shape[2:], window, strict=True))
+            (boxes,) = detector(images, use_inferer=not fits)
+            found.append(box_uncertainty(boxes[detector.pred_score_key].cpu().float(), self.count))
+        return torch.tensor([[sum(found) / len(found)]])
 
 
 class _Readable:

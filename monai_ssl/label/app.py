@@ -52,8 +52,9 @@ class SSLApp(MONAILabelApp):  # type: ignore[misc]
         self.bundles = {
             name: model / name for name in (SEGMENTATION, DETECTION, PRETRAINING) if (model / name).is_dir()
         }
+        suggesting = [self.bundles[name] for name in (SEGMENTATION, DETECTION) if name in self.bundles]
         self.suggestions = Suggestions(
-            Path(app_dir) / "suggestions", model / SEGMENTATION, model / PRETRAINING, self._state, is_training
+            Path(app_dir) / "suggestions", suggesting, model / PRETRAINING, self._state, is_training
         )
         super().__init__(
             app_dir=app_dir,
@@ -84,8 +85,7 @@ class SSLApp(MONAILabelApp):  # type: ignore[misc]
     def on_init_complete(self) -> None:
         """Start to rank the studies; called in the server alone."""
         super().on_init_complete()
-        if SEGMENTATION in self.bundles:
-            self.suggestions.start()
+        self.suggestions.start()
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
         """Answer for a study or an uploaded file, and for no other file of this machine.

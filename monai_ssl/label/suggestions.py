@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ State = Mapping[str, Mapping[str, str]]
 class Suggestions:
     """Ranks the unlabelled studies by the newest model, again after every training and every label.
 
-    The work is done by ``suggest.yaml`` of the segmentation bundle, in a process of low priority. Until a first
-    segmentation is trained the weights of the pretraining are taken, if there are any: then studies can be told to be
-    unlike the labelled ones, but not how unsure the network is of them.
+    The work is done by ``suggest.yaml`` of the bundle that was trained last, in a process of low priority. Until then
+    the weights of the pretraining are taken, if there are any and a segmentation to put them into: then studies can be
+    told to be unlike the labelled ones, but not how unsure the network is of them.
 
     Args:
         folder: gets ``suggestions.json``.
-        segmentation: folder of the bundle.
+        bundles: folders of those that can suggest; the segmentation is the first.
         pretraining: folder of the bundle.
         state: what the server has now.
         busy: whether a training is on; nothing is ranked meanwhile.
@@ -45,14 +45,14 @@ class Suggestions:
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        segmentation: str | os.PathLike[str],
+        bundles: Sequence[str | os.PathLike[str]],
         pretraining: str | os.PathLike[str],
         state: Callable[[], State],
         busy: Callable[[], bool],
         seconds: float = 3.0,
     ) -> None:
         self.folder = Path(folder)
-        self.segmentation, self.pretraining = Path(segmentation), Path(pretraining)
+        self.bundles, self.pretraining = [Path(bundle) for bundle in bundles], Path(pretraining)
         self.state, self.busy = state, busy
         self.seconds = seconds
         self._stopped = threading.Event()
@@ -76,9 +76,10 @@ class Suggestions:
 
     def refresh(self) -> bool:
         """Rank now, if anything has changed since the last time; return whether it did."""
-        state, weights = self.state(), self._weights()
-        if weights is None or not state["unlabeled"] or self.busy():
+        state, found = self.state(), self._model()
+        if found is None or not state["unlabeled"] or self.busy():
             return False
+        weights = found[1]
         stamp = {
             "weights": [str(weights), weights.stat().st_mtime_ns],
             "labeled": sorted(state["labeled"]),
@@ -87,7 +88,7 @@ class Suggestions:
         if stamp in (self._last_stamp(), self._failed):
             return False
         start = time.perf_counter()
-        problem = self._run(state, weights)
+        problem = self._run(state, *found)
         self._failed = stamp if problem else None
         if problem:
             logger.warning(f"no new suggestions: {problem}")
@@ -103,8 +104,18 @@ class Suggestions:
             except Exception:  # whatever happens here, the server goes on
                 logger.exception("no new suggestions")
 
-    def _weights(self) -> Path | None:
-        return trained_weights(self.segmentation / "models") or trained_weights(self.pretraining / "models")
+    def _model(self) -> tuple[Path, Path] | None:
+        """The bundle that suggests, and the weights that it does so with."""
+        trained = [(bundle, trained_weights(bundle / "models")) for bundle in self.bundles]
+        newest = max(
+            ((bundle, weights) for bundle, weights in trained if weights is not None),
+            key=lambda found: found[1].stat().st_mtime,
+            default=None,
+        )
+        pretrained = trained_weights(self.pretraining / "models")
+        if newest is None and pretrained is not None and self.bundles and "segmentation" in self.bundles[0].name:
+            return self.bundles[0], pretrained
+        return newest
 
     def _last_stamp(self) -> Any:
         try:
@@ -112,19 +123,20 @@ class Suggestions:
         except (OSError, ValueError):
             return None
 
-    def _run(self, state: State, weights: Path) -> str:
+    def _run(self, state: State, bundle: Path, weights: Path) -> str:
         """Rank; what went wrong, in a line, or nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         studies = self.folder / "studies.json"
-        # a list's training cases must have a label; suggest.yaml reads their images alone
-        labeled = [{"image": path, "label": path} for path in state["labeled"].values()]
+        # a list's training cases must have labels; suggest.yaml reads their images alone
+        nothing: dict[str, Any] = {"box": [], "label": []} if "detection" in bundle.name else {}
+        labeled = [{"image": path, "label": path, **nothing} for path in state["labeled"].values()]
         write_json(
             studies, {"training": labeled, "unlabeled": [{"image": path} for path in state["unlabeled"].values()]}
         )
         settings = {"datalist": studies, "output_dir": self.folder, "weights": weights, "overwrite": "true"}
-        settings |= {"bundle_root": self.segmentation, "count": len(state["unlabeled"]), **self._of(weights)}
+        settings |= {"bundle_root": bundle, "count": len(state["unlabeled"]), **self._of(weights)}
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file"]
-        command.append(str(self.segmentation / "configs" / "suggest.yaml"))
+        command.append(str(bundle / "configs" / "suggest.yaml"))
         command += [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_lowest_priority)
         if done.returncode == 0:
@@ -133,7 +145,7 @@ class Suggestions:
         return next((line for line in reversed(lines) if line.startswith("Error: ")), lines[-1] if lines else "killed")
 
     def _of(self, weights: Path) -> dict[str, Any]:
-        """Settings for a segmentation's weights or a pretraining's."""
+        """Settings for a trained bundle's weights or a pretraining's."""
         if weights.is_relative_to(self.pretraining):
             encoder = "$monai_ssl.networks.frozen_features.load_encoder(@network_def, @weights).to(@device)"
             return {"strategy": "coverage", "network": encoder}

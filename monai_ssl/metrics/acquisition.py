@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
@@ -13,7 +14,7 @@ from monai_ssl.losses.entropy import predictive_entropy
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.seeding import derive_seed
 
-__all__ = ["STRATEGIES", "choose_scans", "farthest_first", "scan_uncertainty"]
+__all__ = ["STRATEGIES", "box_uncertainty", "choose_scans", "farthest_first", "scan_uncertainty"]
 
 STRATEGIES = ("random", "first", "uncertainty", "coverage", "uncertainty_coverage")
 """Rules of :func:`choose_scans`."""
@@ -50,6 +51,38 @@ def scan_uncertainty(probabilities: Tensor, share: float = 0.05) -> float:
     entropy = predictive_entropy(probabilities.detach()[None]).flatten()
     most = entropy.topk(max(1, round(share * len(entropy)))).values
     return float(most.mean()) / math.log(len(probabilities))
+
+
+def box_uncertainty(scores: Tensor, count: int = 5) -> float:
+    r"""How unsure a detector is of a scan: the mean entropy of the boxes that it is least sure of.
+
+    .. math:: u = \frac{1}{n} \sum_{i \in \text{the } n \text{ largest}} H(s_i), \quad
+              H(s) = -s \log_2 s - (1 - s) \log_2 (1 - s)
+
+    A scan with fewer than n boxes counts the missing ones as 0, so one without any is one that it is sure of.
+
+    Args:
+        scores: of the boxes, in [0, 1].
+        count: number n, 1 or more.
+
+    Shape:
+        - scores: ``(N,)``
+        - output: between 0 and 1
+
+    Raises:
+        ValueError: when a score is out of range, or ``count``.
+
+    Reference:
+        C.-A. Brust, C. Käding, J. Denzler: Active Learning for Deep Object Detection, VISAPP 2019,
+        https://arxiv.org/abs/1809.09875, for adding up over boxes; the entropy and the number of boxes are ours.
+    """
+    if scores.dim() != 1 or not bool(((scores >= 0) & (scores <= 1)).all()):
+        raise ValueError(f"`scores` must be (N,) in [0, 1], got {tuple(scores.shape)}.")
+    if count < 1:
+        raise ValueError(f"`count` must be 1 or more, got {count}.")
+    values = scores.detach().double()
+    entropy = -(torch.xlogy(values, values) + torch.xlogy(1 - values, 1 - values)) / math.log(2)
+    return float(entropy.sort(descending=True).values[:count].sum()) / count
 
 
 def farthest_first(features: ArrayLike, labeled: ArrayLike, count: int) -> NDArray[np.int64]:

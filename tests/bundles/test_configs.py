@@ -37,7 +37,7 @@ PRETRAINING_FILES = [
     *(f"methods/{name}.yaml" for name in PRETEXTS),
 ]
 DETECTION_FILES = [
-    *("train.yaml", "multi_gpu_train.yaml", "evaluate.yaml", "inference.yaml"),
+    *("train.yaml", "multi_gpu_train.yaml", "evaluate.yaml", "inference.yaml", "suggest.yaml"),
     *(f"methods/{name}.yaml" for name in DETECTORS),
 ]
 BUNDLES = {BUNDLE: FILES, PRETRAINING: PRETRAINING_FILES, DETECTION: DETECTION_FILES}
@@ -276,6 +276,7 @@ def test_the_readme_names_every_method_every_file_of_a_run_and_only_settings_tha
     for file in set(RunFiles) - {RunFiles.LOCK} - NOT_OF[bundle]:
         assert file in text, file
     settings = {"config_file", "from", "conf", "standalone", "nproc_per_node", "pretrained", "transfer"}
+    settings |= {"set", "studies", "labels", "models", "objects"}  # of monai-ssl init and monai-ssl label
     settings |= {key for name in BUNDLES[bundle] if "methods" not in name for key in read(name, bundle)}
     assert set(re.findall(r"--([a-z_]+)", text)) <= settings
     for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL):

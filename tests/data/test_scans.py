@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import NibabelReader
 from monai.transforms import Compose, Lambda, LoadImaged, RandShiftIntensityd
 
 from monai_ssl.data.scans import ScanDataset
@@ -102,3 +103,18 @@ def test_what_a_transform_tells_a_user_is_told_as_it_is(cases: list[dict[str, st
     with pytest.raises(UserError) as caught:
         ScanDataset(cases, Compose([LoadImaged("image"), Lambda(refuses)]), cache_rate)[0]
     assert str(caught.value) == f"{cases[0]['image']}: box 1 lies outside its image."
+
+
+@pytest.mark.parametrize("content", [b"no scan", b"", b"\x1f\x8b\x08\x00broken"])
+def test_the_line_about_a_broken_file_is_short(tmp_path: Path, content: bytes) -> None:
+    """MONAI's message holds the tracebacks of all its readers."""
+    path = tmp_path / "broken.nii.gz"
+    path.write_bytes(content)
+    transform = Compose([LoadImaged("image", reader=NibabelReader, ensure_channel_first=True)])
+    with pytest.raises(UserError) as caught:
+        ScanDataset([{"image": str(path)}], transform)[0]
+    line = str(caught.value)
+    assert "Traceback" not in line
+    assert len(line) < 400 + 2 * len(str(path))
+    assert line.startswith(f"{path}: cannot be read and prepared (")
+    assert line.endswith("Repair the file or leave the case out.")

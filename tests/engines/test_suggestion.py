@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from monai_ssl.engines.suggestion import ScanUncertainty, write_suggestions
-from monai_ssl.metrics.acquisition import scan_uncertainty
+from monai_ssl.engines.suggestion import BoxUncertainty, ScanUncertainty, write_suggestions
+from monai_ssl.metrics.acquisition import box_uncertainty, scan_uncertainty
 from monai_ssl.utils.errors import UserError
 
 CASES = ["a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz"]
@@ -122,3 +123,30 @@ def test_uncertainty_of_a_scan_goes_through_windows_in_evaluation_mode() -> None
     assert unsure(image).shape == (1, 1)
     assert unsure(image).item() == pytest.approx(expected, rel=1e-5)
     assert not unsure(image).requires_grad
+
+
+class Found:
+    """A detector that finds boxes of given scores, and remembers how it was called."""
+
+    pred_score_key = "label_scores"
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = scores
+        self.network = nn.Dropout(0.5).train()
+        self.inferer = SimpleNamespace(window=(8, 8, 8))
+        self.windows: list[bool] = []
+
+    def __call__(self, images: Tensor, use_inferer: bool) -> list[dict[str, Tensor]]:
+        self.windows.append(use_inferer)
+        return [{"label_scores": torch.tensor(self.scores)}]
+
+
+def test_uncertainty_of_boxes_is_the_mean_over_detectors() -> None:
+    teacher, student = Found(0.5, 0.1), Found()
+    unsure = BoxUncertainty([teacher, student], count=2)  # type: ignore[list-item]
+    number = unsure(torch.zeros(1, 1, 8, 8, 8))
+    assert number.shape == (1, 1)
+    assert number.item() == pytest.approx(box_uncertainty(torch.tensor([0.5, 0.1]), 2) / 2)
+    unsure(torch.zeros(1, 1, 8, 9, 8))
+    assert teacher.windows == [False, True], "larger scans go through windows"
+    assert not teacher.network.training

@@ -33,7 +33,7 @@ def store(tmp_path):
 def make(tmp_path):
     from monai_ssl.label.strategies import SuggestionStrategy
 
-    suggestions = Suggestions(tmp_path / "s", tmp_path, tmp_path, dict, bool)
+    suggestions = Suggestions(tmp_path / "s", [], tmp_path, dict, bool)
     return lambda name: SuggestionStrategy(name, suggestions)
 
 

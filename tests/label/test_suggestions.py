@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from monai_ssl.label import suggestions as module
 from monai_ssl.label.suggestions import Suggestions, rank_studies
 from monai_ssl.utils.bundle import UNTRAINED
 
+SEG, DET = "semi_segmentation", "focalmix_detection"
 SCANS = [
     {"case": "/s/a.nii", "uncertainty": 0.1, "distance": 5.0},
     {"case": "/s/b.nii", "uncertainty": 0.9, "distance": 1.0},
@@ -47,7 +49,11 @@ class World:
         self.state = {"labeled": {"a": "/s/a.nii"}, "unlabeled": {"b": "/s/b.nii", "c": "/s/c.nii"}}
         self.folder = folder
         self.suggestions = Suggestions(
-            folder / "suggestions", folder / "seg", folder / "pre", lambda: self.state, lambda: self.training
+            folder / "suggestions",
+            [folder / SEG, folder / DET],
+            folder / "pre",
+            lambda: self.state,
+            lambda: self.training,
         )
         monkeypatch.setattr(module.subprocess, "run", self.run)
 
@@ -76,14 +82,14 @@ def world(tmp_path, monkeypatch):
 
 def test_without_a_trained_model_nothing_is_ranked(world):
     assert not world.suggestions.refresh()
-    world.weights("seg", **{UNTRAINED: True})
+    world.weights(SEG, **{UNTRAINED: True})
     assert not world.suggestions.refresh()
     assert world.commands == []
     assert world.suggestions.read() == {}
 
 
 def test_ranked_once_for_each_change(world):
-    world.weights("seg")
+    world.weights(SEG)
     assert world.suggestions.refresh()
     assert not world.suggestions.refresh(), "nothing has changed"
     assert world.suggestions.read()["suggested"] == ["/s/b.nii", "/s/c.nii"]
@@ -95,7 +101,7 @@ def test_ranked_once_for_each_change(world):
 
 
 def test_labelled_studies_are_never_among_those_to_choose_from(world):
-    world.weights("seg")
+    world.weights(SEG)
     world.suggestions.refresh()
     parts = json.loads((world.folder / "suggestions" / "studies.json").read_text())
     assert parts == {
@@ -105,7 +111,7 @@ def test_labelled_studies_are_never_among_those_to_choose_from(world):
 
 
 def test_not_while_a_training_runs_and_not_without_studies(world):
-    world.weights("seg")
+    world.weights(SEG)
     world.training = True
     assert not world.suggestions.refresh()
     world.training = False
@@ -120,15 +126,33 @@ def test_a_pretraining_ranks_by_coverage_until_there_is_a_segmentation(world):
     assert world.commands[-1]["strategy"] == "coverage"
     assert world.commands[-1]["weights"] == str(pretrained)
     assert "load_encoder" in world.commands[-1]["network"]
-    trained = world.weights("seg")
+    trained = world.weights(SEG)
     assert world.suggestions.refresh()
     assert world.commands[-1]["weights"] == str(trained)
     assert "network" not in world.commands[-1]
 
 
+def test_the_bundle_that_was_trained_last_ranks(world):
+    os.utime(world.weights(SEG), (1, 1))
+    os.utime(world.weights(DET), (2, 2))
+    world.suggestions.refresh()
+    assert world.commands[-1]["bundle_root"] == str(world.folder / DET)
+    parts = json.loads((world.folder / "suggestions" / "studies.json").read_text())
+    assert parts["training"] == [{"image": "/s/a.nii", "label": [], "box": []}]
+    os.utime(world.folder / SEG / "models" / "model.pt", (3, 3))
+    world.suggestions.refresh()
+    assert world.commands[-1]["bundle_root"] == str(world.folder / SEG)
+
+
+def test_a_pretraining_fits_no_detector(world):
+    world.weights("pre")
+    world.suggestions.bundles = [world.folder / DET]
+    assert not world.suggestions.refresh()
+
+
 @pytest.mark.parametrize("teacher", [True, False])
 def test_student_and_teacher_disagree_where_there_are_two(world, teacher):
-    run = world.folder / "seg" / "models" / "runs" / "1"
+    run = world.folder / SEG / "models" / "runs" / "1"
     run.mkdir(parents=True)
     (run / "model.pt").touch()
     networks = {"network.a": torch.zeros(1), **({"teacher.a": torch.zeros(1)} if teacher else {})}
@@ -138,7 +162,7 @@ def test_student_and_teacher_disagree_where_there_are_two(world, teacher):
 
 
 def test_a_failure_is_told_once_and_the_old_ranking_stays(world, caplog):
-    world.weights("seg")
+    world.weights(SEG)
     world.suggestions.refresh()
     world.error = "Error: b.nii: cannot be read."
     world.state = {**world.state, "unlabeled": {"c": "/s/c.nii"}}
@@ -153,7 +177,7 @@ def test_a_failure_is_told_once_and_the_old_ranking_stays(world, caplog):
 
 
 def test_broken_files_of_an_earlier_server_are_made_anew(world):
-    world.weights("seg")
+    world.weights(SEG)
     world.suggestions.refresh()
     (world.folder / "suggestions" / "suggestions.json").write_text("{")
     assert world.suggestions.read() == {}

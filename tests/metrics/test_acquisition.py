@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from monai_ssl.metrics.acquisition import STRATEGIES, choose_scans, farthest_first, scan_uncertainty
+from monai_ssl.metrics.acquisition import STRATEGIES, box_uncertainty, choose_scans, farthest_first, scan_uncertainty
 from monai_ssl.utils.errors import UserError
 
 
@@ -109,3 +110,29 @@ def test_what_does_not_fit_is_told() -> None:
         scan_uncertainty(torch.ones(2, 4), 0.0)
     with pytest.raises(ValueError, match=r"with two classes, got \(1, 4\)"):
         scan_uncertainty(torch.ones(1, 4))
+
+
+def test_a_detector_is_unsure_of_scores_near_a_half() -> None:
+    def u(*scores: float, count: int = 5) -> float:
+        return box_uncertainty(torch.tensor(scores), count)
+
+    assert u() == 0.0
+    assert u(0.0, 1.0, 1.0) == 0.0
+    assert u(*[0.5] * 5) == pytest.approx(1.0)
+    assert u(0.5) == pytest.approx(0.2), "boxes that are missing are no reason to doubt"
+    assert u(0.5, 0.5, 0.01, 0.99, count=2) == pytest.approx(1.0)
+    assert u(0.2) == pytest.approx(u(0.8))
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(20, generator=generator)
+    p = scores.double().numpy()
+    slow = sorted(-x * math.log2(x) - (1 - x) * math.log2(1 - x) for x in p)[-7:]
+    assert box_uncertainty(scores, 7) == pytest.approx(sum(slow) / 7, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scores", "count", "words"),
+    [([[0.1]], 5, "(N,) in"), ([1.1], 5, "in [0, 1]"), ([math.nan], 5, "in [0, 1]"), ([0.1], 0, "1 or more")],
+)
+def test_what_are_no_scores_of_boxes(scores: list[float], count: int, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        box_uncertainty(torch.tensor(scores), count)
