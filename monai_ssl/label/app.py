@@ -95,7 +95,9 @@ class SSLApp(MONAILabelApp):  # type: ignore[misc]
         """
         check_values(request)
         check_names({name: value for name, value in request.items() if name not in ("image", "label")})
-        check_image(request.get("image"), self.datastore().list_images())
+        sessions = self.sessions()
+        uploads = None if sessions is None else sessions.store_path  # an empty dictionary while there is no session
+        check_image(request.get("image"), self.datastore().list_images(), uploads)
         return super().infer(request, datastore)
 
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:

@@ -14,7 +14,7 @@ __all__ = ["check_image", "check_names", "check_values"]
 
 # of a config: an expression, a reference, text of another file
 _CODE = ("$", "@", "%")
-_NAMES = ("image", "id", "label", "tag", "label_tag", "model_filename")
+_NAMES = ("image", "id", "label", "tag", "label_tag", "model_filename", "session_id")
 _DEPTH = 20
 _UPLOAD = re.compile(r"tmp\w+(\.\w+)*")  # what the server calls a file that came with the request
 
@@ -62,12 +62,13 @@ def check_names(values: dict[str, Any]) -> None:
             raise UserError(f"{key}: must be a name in the studies folder, got the path {name[:100]!r}.")
 
 
-def check_image(image: Any, known: Container[str]) -> None:
-    """Refuse an image that is neither a study of the server nor a file that came with the request.
+def check_image(image: Any, known: Container[str], sessions: str | None = None) -> None:
+    """Refuse an image that is neither a study of the server nor a file that came with a request.
 
     Args:
         image: of a request for inference; anything but text is an array that the server made itself.
         known: names of the studies.
+        sessions: folder of files that came with earlier requests.
 
     Raises:
         UserError: for another one, whether there is such a file or not.
@@ -76,5 +77,7 @@ def check_image(image: Any, known: Container[str]) -> None:
         return
     path = Path(image)
     if path.is_absolute() and path.parent == Path(tempfile.gettempdir()) and _UPLOAD.fullmatch(path.name):
+        return
+    if sessions and path.resolve().is_relative_to(Path(sessions).resolve()):
         return
     raise UserError(f"image: there is no study {image[:100]!r} on this server. GET /datastore/?output=all lists them.")

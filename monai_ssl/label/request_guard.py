@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -33,15 +34,27 @@ class RequestGuard:
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], is_training: Callable[[], bool]) -> None:
         self.app = app
         self.is_training = is_training
+        self._one_by_one = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "POST" and scope["path"].startswith("/train"):
+            async with self._one_by_one:  # of two at once the second finds the first registered
+                if self.is_training():
+                    await _answer(send, 429, "a training is running. Wait for its end, or stop it with DELETE /train/.")
+                else:
+                    await self._pass_on(scope, receive, send)
+            return
+        await self._pass_on(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refused = self._foreign(headers) or self._second_training(scope) or _bad_query(scope)
-        if not refused and headers.get("content-type", "").split(";")[0].strip() == "application/json":
+        refused = _foreign(headers) or _bad_query(scope)
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        if not refused and (not kind or kind.endswith("json")):  # without a type the server takes a body for JSON
             body = await _body(receive)
             refused = _bad_body(body)
             receive = _replay(body or b"")
@@ -50,17 +63,12 @@ class RequestGuard:
             return
         await self.app(scope, receive, send)
 
-    def _foreign(self, headers: dict[str, str]) -> tuple[int, str] | None:
-        origin = headers.get("origin", "")
-        if not origin or urlsplit(origin).netloc == headers.get("host", ""):
-            return None
-        return 403, f"requests of another web page ({origin[:100]}) are refused: this server has no login."
 
-    def _second_training(self, scope: Scope) -> tuple[int, str] | None:
-        wanted = scope["method"] == "POST" and scope["path"].rstrip("/").startswith("/train")
-        if wanted and self.is_training():
-            return 429, "a training is running. Wait for its end, or stop it with DELETE /train/."
+def _foreign(headers: dict[str, str]) -> tuple[int, str] | None:
+    origin = headers.get("origin", "")
+    if not origin or urlsplit(origin).netloc == headers.get("host", ""):
         return None
+    return 403, f"requests of another web page ({origin[:100]}) are refused: this server has no login."
 
 
 def _bad_query(scope: Scope) -> tuple[int, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -138,10 +139,13 @@ class Suggestions:
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file"]
         command.append(str(bundle / "configs" / "suggest.yaml"))
         command += [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
-        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_lowest_priority)
-        if done.returncode == 0:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with contextlib.suppress(OSError):  # it may have ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, 15)
+        told = process.communicate()[1]
+        if process.returncode == 0:
             return ""
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        lines = [line for line in told.splitlines() if line.strip()]
         return next((line for line in reversed(lines) if line.startswith("Error: ")), lines[-1] if lines else "killed")
 
     def _of(self, weights: Path) -> dict[str, Any]:
@@ -176,7 +180,3 @@ def rank_studies(strategy: str, ranking: Mapping[str, Any], paths: Mapping[str, 
         scans = [scan for scan in ranking.get("scans", []) if scan.get(number) is not None]
         order = [scan["case"] for scan in sorted(scans, key=lambda scan: -scan[number])]
     return [names[path] for path in order if path in names]
-
-
-def _lowest_priority() -> None:
-    os.nice(15)

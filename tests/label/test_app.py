@@ -183,6 +183,14 @@ def test_a_file_that_comes_with_the_request_is_answered_for(server):
     assert answer.status_code == 200, answer.text[:500]
 
 
+def test_a_file_of_a_session_is_answered_for(server):
+    """As 3D Slicer sends a volume that is not among the studies."""
+    with open(server.studies / "study_3.nii.gz", "rb") as stream:
+        session = server.json("PUT", "/session/", files={"files": ("x.nii.gz", stream)})["session_id"]
+    path = f"/infer/{SEGMENTATION}?session_id={session}&output=image"
+    assert server.request("POST", path, data={"params": "{}"}).status_code == 200
+
+
 def test_choices_that_are_none_end_the_training_with_one_line(server, model):
     before = checksum(model)
     for params, words in (

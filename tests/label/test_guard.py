@@ -45,7 +45,7 @@ def test_nesting_has_a_limit():
         check_values(value)
 
 
-@pytest.mark.parametrize("key", ["image", "id", "label", "tag", "label_tag", "model_filename"])
+@pytest.mark.parametrize("key", ["image", "id", "label", "tag", "label_tag", "model_filename", "session_id"])
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/b", "a\\b", "..", ".", "a\x00"])
 def test_names_are_no_paths(key, name):
     with pytest.raises(UserError, match=f"{key}: must be a name"):
@@ -66,3 +66,11 @@ def test_an_image_is_a_study_or_came_with_the_request(tmp_path):
     for image in ("other", "", "/etc/passwd", str(inside), f"{tempfile.gettempdir()}/secret.nii", "tmpabc", "tmp/../x"):
         with pytest.raises(UserError, match="there is no study"):
             check_image(image, {"study"})
+
+
+def test_a_file_of_a_session_came_with_an_earlier_request(tmp_path):
+    (tmp_path / "sessions" / "1").mkdir(parents=True)
+    check_image(str(tmp_path / "sessions" / "1" / "a.nii.gz"), set(), str(tmp_path / "sessions"))
+    for image in (tmp_path / "a.nii.gz", tmp_path / "sessions" / ".." / "a.nii.gz"):
+        with pytest.raises(UserError, match="there is no study"):
+            check_image(str(image), set(), str(tmp_path / "sessions"))

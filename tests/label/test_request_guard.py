@@ -62,6 +62,8 @@ def test_what_is_no_json_arrives_unchanged():
         {"body": b'{"a": "$1"}'},
         {"body": b'{"a": "$1"}', "kind": "application/json; charset=utf-8", "parts": 4},
         {"body": b'["@a"]'},
+        {"body": b'{"a": "$1"}', "kind": ""},
+        {"body": b'{"a": "$1"}', "kind": "application/vnd.x+JSON"},
         {"body": b'{"image": "/etc/passwd"}'},
         {"query": "image=/etc/passwd"},
         {"query": "image=a&tag=..%2Fx"},
@@ -90,6 +92,30 @@ def test_a_large_body_is_not_taken():
 def test_while_a_training_runs_no_second_begins(method, path, status):
     assert ask(method, path, training=True)[0] == status
     assert ask(method, path)[0] == 200
+
+
+def test_of_two_requests_in_the_same_instant_one_trains():
+    started, answers = [], []
+
+    async def server(scope, receive, send):
+        await asyncio.sleep(0.01)  # reads the body, as a real one does
+        started.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message):
+        if "status" in message:
+            answers.append(message["status"])
+
+    async def both():
+        guard = RequestGuard(server, lambda: bool(started))
+        scope = {"type": "http", "method": "POST", "path": "/train/a", "query_string": b"", "headers": []}
+        await asyncio.gather(*(guard(dict(scope), receive, send) for _ in range(3)))
+
+    asyncio.run(both())
+    assert (len(started), sorted(answers)) == (1, [200, 429, 429])
 
 
 def test_other_pages_are_refused():

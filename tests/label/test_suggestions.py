@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +39,18 @@ def test_nothing_is_made_up():
     assert rank_studies("coverage", pretrained, PATHS) == ["a"]
 
 
+class Ended:
+    """A process that has ended."""
+
+    pid = 0
+
+    def __init__(self, returncode: int, told: str = "") -> None:
+        self.returncode, self.told = returncode, told
+
+    def communicate(self):
+        return None, self.told
+
+
 class World:
     """Studies, bundles, and a process that writes what it is asked for."""
 
@@ -55,7 +66,8 @@ class World:
             lambda: self.state,
             lambda: self.training,
         )
-        monkeypatch.setattr(module.subprocess, "run", self.run)
+        monkeypatch.setattr(module.subprocess, "Popen", self.run)
+        monkeypatch.setattr(module.os, "setpriority", lambda *_: None)
 
     def weights(self, bundle, **content):
         path = self.folder / bundle / "models" / "model.pt"
@@ -68,11 +80,11 @@ class World:
         settings = {name[2:]: value for name, value in zip(words[::2], words[1::2], strict=True)}
         self.commands.append(settings)
         if self.error:
-            return subprocess.CompletedProcess(command, 1, "", f"some line\n{self.error}\n")
+            return Ended(1, f"some line\n{self.error}\n")
         cases = [case["image"] for case in json.loads(Path(settings["datalist"]).read_text())["unlabeled"]]
         content = {"strategy": settings["strategy"], "suggested": cases, "scans": []}
         (Path(settings["output_dir"]) / "suggestions.json").write_text(json.dumps(content))
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return Ended(0)
 
 
 @pytest.fixture
