@@ -56,16 +56,11 @@ class Suggestions:
         self.bundles, self.pretraining = [Path(bundle) for bundle in bundles], Path(pretraining)
         self.state, self.busy = state, busy
         self.seconds = seconds
-        self._stopped = threading.Event()
         self._failed: Any = None
 
     def start(self) -> None:
         """Look at the state from now on, in a thread that ends with the process."""
         threading.Thread(target=self._watch, name="suggestions", daemon=True).start()
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-        self._stopped.set()
 
     def read(self) -> dict[str, Any]:
         """The last ranking: see :func:`~monai_ssl.engines.suggestion.write_suggestions`; empty before there is one."""
@@ -99,11 +94,18 @@ class Suggestions:
         return not problem
 
     def _watch(self) -> None:
-        while not self._stopped.wait(self.seconds):
+        told = ""
+        while True:
+            time.sleep(self.seconds)
             try:
                 self.refresh()
-            except Exception:  # whatever happens here, the server goes on
-                logger.exception("no new suggestions")
+                told = ""
+            except (
+                Exception
+            ) as error:  # whatever happens here, such as a DICOM server that is away, this server goes on
+                if str(error) != told:
+                    told = str(error)
+                    logger.exception("no new suggestions")
 
     def _model(self) -> tuple[Path, Path] | None:
         """The bundle that suggests, and the weights that it does so with."""
