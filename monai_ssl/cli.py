@@ -133,6 +133,56 @@ def split(
 
 
 @app.command()
+def check(
+    datalist: Annotated[Path, typer.Argument(metavar="LIST", help="A Decathlon list (JSON), or its folder.")],
+    dataset_dir: Annotated[
+        Path | None, typer.Option("--dataset_dir", help="What the list's paths are relative to; default: its folder.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all faults to this file, too.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read; default: up to one a core.")] = None,
+    max_gigabytes: Annotated[
+        float, typer.Option("--max_gigabytes", help="Of one file's voxels; a header that claims more is refused.")
+    ] = 8.0,
+    patch_size: Annotated[
+        str | None, typer.Option("--patch_size", help="Voxels, as 48,64,48; scans that are smaller are told.")
+    ] = None,
+    patient_regex: Annotated[
+        str | None, typer.Option("--patient_regex", help="Finds the patient in a file name where the list names none.")
+    ] = None,
+) -> None:
+    """Name every fault of a data set in one run: list, files, geometry, labels, leaks.
+
+    Each file is read once. The command ends with 1 if there are errors, and with 0 if there are warnings alone.
+    """
+    from monai_ssl.data.check_run import check_data
+    from monai_ssl.data.check_show import fault_rows, reading_bar, summary
+    from monai_ssl.utils.files import write_json
+
+    words = _words(patch_size)
+    if words is not None and not all(word.isdecimal() for word in words):
+        raise UserError(f"--patch_size must be three lengths in voxels, as 48,64,48, got {patch_size!r}.")
+    with reading_bar() as progress:
+        result = check_data(
+            datalist,
+            dataset_dir,
+            jobs=jobs,
+            max_gigabytes=max_gigabytes,
+            patch_size=None if words is None else [int(word) for word in words],
+            patient_regex=patient_regex,
+            progress=progress,
+        )
+    if result.faults:
+        _print_table(("", "part", "case", "file", "fault", "remedy"), fault_rows(result))
+        typer.echo("")
+    typer.echo(summary(result))
+    if json_file is not None:
+        write_json(json_file, result.as_dict())
+        typer.echo(f"Wrote {json_file}")
+    if result.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
 def study(
     plan: Annotated[Path, typer.Argument(help="The plan (YAML): bundle, data, budgets, methods, seeds, steps, ...")],
     output: Annotated[Path, typer.Option(help="The study's folder; a stopped study goes on there.")],

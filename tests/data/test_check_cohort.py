@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from monai_ssl.data.check_cohort import far_scans, missing_classes, patients_apart, robust_scores, same_scans
+from monai_ssl.data.check_facts import Problem, ScanFacts, Volume
+from monai_ssl.data.check_list import Case
+
+PAIRS = [(a, b) for a in ("training", "unlabeled", "validation", "test") for b in ("training", "unlabeled", "test")]
+
+
+def case(part: str, name: str, **more: Any) -> Case:
+    return Case(part, name, f"{name}.nii", f"/data/{name}.nii", **more)
+
+
+def facts(*names: str, digest: str = "", mean: float = 100.0, std: float = 20.0, **more: Any) -> dict[str, ScanFacts]:
+    rows = tuple(map(tuple, np.diag([*more.pop("spacing", (1.0, 1.0, 1.0)), 1.0]).tolist()))
+    found = {}
+    for name in names:
+        numbers = {"minimum": 0.0, "maximum": 200.0, "non_finite": 0, "values": {}, **more}
+        found[f"/data/{name}.nii"] = ScanFacts(
+            f"/data/{name}.nii", 9, Volume((4, 4, 4), rows, digest or name, mean=mean, std=std, **numbers)
+        )
+    return found
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_copies(one: str, other: str) -> None:
+    cases = [case(one, "a"), case(other, "b"), case(other, "c")]
+    found = [(f.kind, f.case) for f in same_scans(cases, {**facts("a", "b", digest="x"), **facts("c")})]
+    leak = "unlabeled" in (one, other) and {one, other} & {"validation", "test"}
+    assert found == [("duplicate" if one == other else "leak" if leak else "same_content", "b")]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_a_file_listed_twice_is_told_once(one: str, other: str) -> None:
+    found = [(f.kind, f.text) for f in same_scans([case(one, "a"), case(other, "a")], facts("a"))]
+    leak = "unlabeled" in (one, other) and {one, other} & {"validation", "test"}
+    kind = "duplicate" if one == other else "leak" if leak else "same_image"
+    assert found == [(kind, f"is in `{one}` too (a.nii)")]
+
+
+def test_blank_scans_and_unread_ones_are_no_copies() -> None:
+    cases = [case("training", "a"), case("test", "b"), case("test", "c")]
+    broken = {"/data/c.nii": ScanFacts("/data/c.nii", problem=Problem("empty", "is empty"))}
+    assert not list(same_scans(cases, facts("a", "b", digest="x", maximum=0.0) | broken))
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_patients(one: str, other: str) -> None:
+    found = list(patients_apart([case(one, "a", patient="p"), case(other, "b", patient="p"), case(other, "c")]))
+    same_side = one == other or {one, other} == {"training", "unlabeled"}
+    assert [(f.kind, f.case) for f in found] == ([] if same_side else [("same_patient", "b")])
+
+
+def test_missing_classes() -> None:
+    classes = {0: "background", 1: "liver", 2: "tumour"}
+    cases = [case("training", "a", label_path="/data/x.nii"), case("validation", "b", label_path="/data/y.nii")]
+    read = facts("a", "b") | facts("x", values={0.0: 9, 1.0: 3}) | facts("y", values={0.0: 9, 2.0: 3})
+    (fault,) = missing_classes(cases, read, classes)
+    assert (fault.kind, fault.part, fault.text) == ("missing_class", "training", "no label has class 2 (tumour)")
+    read |= facts("x", values={1.0: 3, 2.0: 1})
+    assert missing_classes(cases, read, classes) == []
+    assert missing_classes(cases[1:], read, classes) == []
+
+
+def test_far_scans_need_five() -> None:
+    names = "abcdef"
+    for count, expected in ((4, []), (5, [("far_intensity", "e")])):
+        cases = [case("training", name) for name in names[:count]]
+        read = facts(*names[:count]) | facts(names[count - 1], mean=9000.0)
+        assert [(f.kind, f.case) for f in far_scans(cases, read)] == expected
+
+
+def test_far_spacing_is_told_in_the_order_of_the_world() -> None:
+    cases = [case("training", name) for name in "abcdef"]
+    read = facts(*"abcde", spacing=(1.0, 1.0, 5.0))
+    turned = facts("f")["/data/f.nii"].volume
+    assert turned is not None
+    rows = ((0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0), (0.0, 5.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    same = Volume(turned.shape, rows, "f", 0.0, 200.0, 100.0, 20.0, 0, {})
+    assert not list(far_scans(cases, read | {"/data/f.nii": ScanFacts("/data/f.nii", 9, same)}))
+    (fault,) = far_scans(cases, read | facts("f", spacing=(1.0, 1.0, 1.0)))
+    assert fault.text == "has a spacing of 1 x 1 x 1 mm; the median is 1 x 1 x 5 mm"
+
+
+def test_false_alarms_are_rare() -> None:
+    generator = np.random.default_rng(0)
+    cases = [case("training", str(n)) for n in range(12)]
+    alarms = 0
+    for _ in range(100):
+        read: dict[str, ScanFacts] = {}
+        for one in cases:
+            read |= facts(one.name, mean=generator.normal(100, 10), std=generator.normal(20, 2))
+        alarms += any(far_scans(cases, read))
+    assert alarms <= 4
+
+
+def test_robust_scores() -> None:
+    values = np.random.default_rng(0).normal(5, 3, 41)
+    expected = abs(values - np.median(values)) / stats.median_abs_deviation(values, scale="normal")
+    np.testing.assert_allclose(robust_scores(values, 1e-9), expected, rtol=1e-4)
+    assert robust_scores(np.array([1.0, 1, 1, 1, 1.01]), 0.05).max() < 1
