@@ -130,10 +130,10 @@ def unwanted(root: Path) -> list[str]:
     for module, path in modules(root).items():
         where = path.relative_to(root)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Assert) and module != ("cli",):
+            if isinstance(node, ast.Assert) and module[:1] != ("cli",):
                 complaints.append(f"{where}:{node.lineno}: assert is not a message for a user; raise an error")
             if isinstance(node, ast.Call):
-                if isinstance(node.func, ast.Name) and node.func.id == "print" and module != ("cli",):
+                if isinstance(node.func, ast.Name) and node.func.id == "print" and module[:1] != ("cli",):
                     complaints.append(f"{where}:{node.lineno}: print; use the logger")
                 if names_cuda(node):
                     complaints.append(f"{where}:{node.lineno}: the device is the caller's choice")
@@ -181,13 +181,13 @@ GOOD = {
     "monai_ssl/losses/dice.py": "from monai_ssl.losses.base import L\nD = L\nx.to(device)\n",
     "monai_ssl/data/split.py": "from monai_ssl import __version__\n",
     "monai_ssl/data/lists.py": "from .split import S\n",
-    "monai_ssl/cli.py": "import monai_ssl.data.lists\nprint(1)\n",
+    "monai_ssl/cli/split.py": "import monai_ssl.data.lists\nprint(1)\n",
     "tests/utils/test_keys.py": "",
     "tests/losses/test_base.py": "",
     "tests/losses/test_dice.py": "",
     "tests/data/test_split.py": "",
     "tests/data/test_lists.py": "",
-    "tests/test_cli.py": "",
+    "tests/cli/test_split.py": "",
 }
 
 
@@ -207,14 +207,14 @@ def test_a_good_tree_passes(rule: Callable[[Path], list[str]], tmp_path: Path) -
         (wrong_imports, "losses/base.py", "from .dice import D\n", "import no sibling"),
         (wrong_imports, "losses/dice.py", "from monai_ssl.losses import L\n", "import no sibling"),
         (wrong_imports, "extras/x.py", "", "extras has no place"),
-        (wrong_imports, "cli.py", "from monai_ssl.extras import x\n", "not in the order"),
+        (wrong_imports, "cli/split.py", "from monai_ssl.extras import x\n", "not in the order"),
         (circles, "data/split.py", "from monai_ssl.data import lists\n", "data.lists -> data.split -> data.lists"),
         (circles, "utils/keys.py", "from monai_ssl.utils import K\n", "utils -> utils.keys -> utils"),
         (missing_tests, "data/other.py", "", "tests/data/test_other.py is missing"),
         (unwanted, "data/split.py", "print(1)\n", "split.py:1: print"),
         (unwanted, "data/split.py", "x = 1\nassert x\n", "split.py:2: assert"),
         (unwanted, "data/split.py", "x.cuda()\n", "device is the caller's"),
-        (unwanted, "cli.py", "x.to('cuda:0')\n", "device is the caller's"),
+        (unwanted, "cli/split.py", "x.to('cuda:0')\n", "device is the caller's"),
         (unwanted, "data/split.py", "torch.zeros(1, device='cuda')\n", "device is the caller's"),
         (unwanted, "data/split.py", "torch.device('cuda')\n", "device is the caller's"),
     ],

@@ -198,3 +198,20 @@ def read_json(path):
 
 def load(path):
     return torch.load(path, weights_only=True)
+
+
+def uncertainties(suggestions):
+    return {scan["case"]: scan["uncertainty"] for scan in suggestions["scans"]}
+
+
+def check_suggestions(content, folder, strategy):
+    """Two scans of the list's unlabelled ones, each scan with the figures of the strategy and no others."""
+    pool = [case["image"] for case in read_json(folder / "dataset.json")["unlabeled"]]
+    assert [scan["case"] for scan in content["scans"]] == pool
+    assert len(set(content["suggested"])) == 2
+    assert set(content["suggested"]) <= set(pool)
+    for scan in content["scans"]:
+        assert ("uncertainty" in scan) == ("uncertainty" in strategy)
+        assert ("distance" in scan) == ("coverage" in strategy)
+    if strategy == "uncertainty":
+        assert content["suggested"] == sorted(pool, key=lambda name: -uncertainties(content)[name])[:2]

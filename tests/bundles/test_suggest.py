@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from monai_ssl.metrics.acquisition import STRATEGIES
-from tests.bundles.helpers import CONFIGS, load, read_json, run_bundle
+from tests.bundles.helpers import CONFIGS, check_suggestions, load, read_json, run_bundle, uncertainties
 
 
 def suggest(trained, mri, folder, **settings):
@@ -25,19 +25,7 @@ def suggest(trained, mri, folder, **settings):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_of_the_unlabelled_scans_are_named(strategy, trained, mri, tmp_path):
     content = suggest(trained, mri, tmp_path, strategy=strategy)
-    pool = [case["image"] for case in read_json(mri / "dataset.json")["unlabeled"]]
-    assert [scan["case"] for scan in content["scans"]] == pool
-    assert len(set(content["suggested"])) == 2
-    assert set(content["suggested"]) <= set(pool)
-    for scan in content["scans"]:
-        assert ("uncertainty" in scan) == ("uncertainty" in strategy)
-        assert ("distance" in scan) == ("coverage" in strategy)
-    if strategy == "uncertainty":
-        assert content["suggested"] == sorted(pool, key=lambda name: -uncertainties(content)[name])[:2]
-
-
-def uncertainties(content):
-    return {scan["case"]: scan["uncertainty"] for scan in content["scans"]}
+    check_suggestions(content, mri, strategy)
 
 
 def test_where_student_and_teacher_disagree_counts(trained, mri, tmp_path):
