@@ -14,6 +14,9 @@ from monai_ssl.utils.errors import UserError, find_user_error
 
 __all__ = ["ScanDataset"]
 
+# how MONAI begins the message of a transform that fails, and of those that hold it
+_APPLYING = re.compile(r"applying transform <?[\w.]*?(\w+)[ (]")
+
 
 class ScanDataset(CacheDataset):
     """Scans read and transformed one by one, a share of them kept in memory up to their first random transform.
@@ -75,19 +78,22 @@ def _errors_name(case: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # of a detection list, `label` is a list of classes
+        named = [case[key] for key in ("image", "label") if isinstance(case.get(key), str)]
+        files = " with ".join(named)
         # of a transform; MONAI wraps it
         if (told := find_user_error(error)) is not None:
-            raise told from error
-        # of a detection list, `label` is a list of classes
-        files = " with ".join(case[key] for key in ("image", "label") if isinstance(case.get(key), str))
+            raise UserError(str(told) if any(file in str(told) for file in named) else f"{files}: {told}") from error
         raise UserError(
             f"{files}: cannot be read and prepared ({_innermost(error)}). Repair the file or leave the case out."
         ) from error
 
 
 def _innermost(error: BaseException) -> str:
+    transform = ""
     while (cause := error.__cause__ or error.__context__) is not None:
+        transform = found[1] if (found := _APPLYING.match(str(error))) else transform
         error = cause
-    told = " ".join(f"{type(error).__name__}: {error}".split())
+    told = " ".join(f"{f'{transform}: ' if transform else ''}{type(error).__name__}: {error}".split())
     # MONAI's LoadImage adds its readers, and what each of them said with its traceback
     return textwrap.shorten(re.split(r"\.? (Please install|Traceback \()", told)[0], 300, placeholder=" ..")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+import re
+import signal
+import threading
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any
 
 import torch
 from monai.data.utils import list_data_collate
 from monai.transforms import Randomizable
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.seeding import derive_seed
@@ -18,6 +22,9 @@ from monai_ssl.utils.seeding import derive_seed
 __all__ = ["TwoStreamLoader"]
 
 logger = logging.getLogger(__name__)
+
+# how torch says that a worker is gone, and by what
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ((?:is killed by signal: \w+)?)")
 
 # (stream, epoch of that stream, index of the case)
 Draw = tuple[str, int, int]
@@ -74,7 +81,7 @@ class TwoStreamLoader:
                 raise UserError(f"there is no {name} case to train on. {remedy}")
             logger.info(f"{name} stream: {count} cases, {size} a step" if size else f"no {name} stream")
         self.sizes = {name: size for name, size in sizes.items() if size > 0}
-        self.dataset = _SeededStreams({name: datasets[name] for name in self.sizes}, seed)
+        self.dataset = _SeededStreams({name: datasets[name] for name in self.sizes}, seed, num_workers)
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.rank, self.processes = rank, processes
@@ -94,7 +101,21 @@ class TwoStreamLoader:
                 pin_memory=self.pin_memory,
                 # its own generator, or every new iterator would draw from the one that dropout uses
                 generator=torch.Generator(),
+                worker_init_fn=_leave_signals_to_the_parent,
             )
+        )
+
+    def explain(self, error: RuntimeError) -> UserError | None:
+        """What ended a process that reads, and the scan that it was at; None where an error says something else."""
+        if (found := _DEAD_WORKER.search(str(error))) is None:
+            return None
+        pids = {int(pid) for pid in found[1].split(",")}
+        cases = self.dataset.read_by(pids)
+        how = found[2].strip() or "exited unexpectedly"
+        return UserError(
+            f"{', '.join(cases) or 'a scan'}: the process that read it {how}, most often for lack of memory. "
+            "Lower num_workers, cache_rate or patch_size, or leave the scan out; "
+            "`monai-ssl check` tells whether it is broken. The last checkpoint is intact."
         )
 
     def _draws(self, step: int) -> Iterator[list[Draw]]:
@@ -110,16 +131,19 @@ class TwoStreamLoader:
 class _SeededStreams(Dataset):
     """Cases of several data sets, addressed by draws, each read under its own seed."""
 
-    def __init__(self, datasets: dict[str, Any], seed: int) -> None:
+    def __init__(self, datasets: dict[str, Any], seed: int, num_workers: int = 0) -> None:
         self.datasets = datasets
         self.seed = seed
+        # a row a worker: its process, and the stream and index of the case that it is at; no lock, each has its own row
+        self._at = torch.zeros(num_workers, 3, dtype=torch.int64).share_memory_()
         self._order = lru_cache(maxsize=4)(self._shuffle)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"datasets": self.datasets, "seed": self.seed}
+        return {name: value for name, value in vars(self).items() if name != "_order"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self.__dict__.update(state)
+        self._order = lru_cache(maxsize=4)(self._shuffle)
 
     def _shuffle(self, stream: str, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, stream, epoch, "order"))
@@ -130,15 +154,39 @@ class _SeededStreams(Dataset):
         epoch, place = divmod(position, len(self.datasets[stream]))
         return stream, epoch, self._order(stream, epoch)[place]
 
+    def read_by(self, pids: Collection[int]) -> list[str]:
+        """The cases that workers of these processes are at."""
+        streams = list(self.datasets)
+        return [self._name(streams[stream], index) for pid, stream, index in self._at.tolist() if pid in pids]
+
+    def _name(self, stream: str, index: int) -> str:
+        return str(self.datasets[stream].data[index].get("image"))
+
     def __getitem__(self, draw: Draw) -> tuple[str, list[dict[str, Any]]]:
         stream, epoch, index = draw
         dataset = self.datasets[stream]
-        name = str(dataset.data[index].get("image"))
+        name = self._name(stream, index)
+        if (worker := get_worker_info()) is not None:
+            self._at[worker.id] = torch.tensor([os.getpid(), list(self.datasets).index(stream), index])
         if isinstance(transform := getattr(dataset, "transform", None), Randomizable):
             transform.set_random_state(seed=derive_seed(self.seed, stream, epoch, index, bits=32))
         items = dataset[index]
         items = items if isinstance(items, list) else [items]
         return stream, [{**item, "case": name, "scan": index} for item in items]
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    # a scheduler signals every process of a job: the trainer finishes its step, for which it needs its workers
+    for number in (signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_the_parent_says, daemon=True).start()
+
+
+def _end_when_the_parent_says() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _collate(items: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, dict[str, Any]]:

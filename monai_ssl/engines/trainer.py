@@ -96,7 +96,13 @@ class SSLTrainer(Trainer):
         self.state.epoch = self.state.iteration // max(self.state.epoch_length, 1)
         if hasattr(self.data_loader, "start_at"):
             self.data_loader.start_at(self.state.iteration)
-        Workflow.run(self)  # not Trainer.run, which would replace the scaler and forget its state
+        try:
+            Workflow.run(self)  # not Trainer.run, which would replace the scaler and forget its state
+        except RuntimeError as error:
+            explain = getattr(self.data_loader, "explain", None)
+            if explain is not None and (told := explain(error)) is not None:
+                raise told from error
+            raise
 
     def _iteration(self, engine: Engine, batchdata: Any) -> dict[str, Any]:
         step = self.state.iteration - 1

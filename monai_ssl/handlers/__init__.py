@@ -18,6 +18,7 @@ from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
 from monai_ssl.handlers.scores import SegmentationReport
 from monai_ssl.handlers.selection import ModelSelection
 from monai_ssl.handlers.step_log import StepLog
+from monai_ssl.handlers.stop import StopOnSignal
 from monai_ssl.handlers.teacher import TeacherUpdate
 from monai_ssl.handlers.transfer_schedule import TransferSchedule
 from monai_ssl.handlers.validation import StepValidation
@@ -46,6 +47,7 @@ __all__ = [
     "StepLog",
     "StepProgressBar",
     "StepValidation",
+    "StopOnSignal",
     "TeacherUpdate",
     "TransferSchedule",
     "WeightsReport",

@@ -56,12 +56,16 @@ class Resume:
         if state["scaler"]:  # empty where nothing was scaled, as on a CPU
             engine.scaler.load_state_dict(state["scaler"])
         engine.load_state_dict({name: state[name] for name in ("iteration", "max_epochs", "epoch_length")})
+        engine.state.saved = engine.state.iteration
         engine.data_loader.start_at(engine.state.iteration)
         logger.info(f"resumed {self.path} after step {engine.state.iteration} of {engine.total_steps}")
 
 
 class CheckpointWriter:
-    """Writes ``resume.pt`` every ``interval`` steps and at the end. Place it last among the handlers.
+    """Writes ``resume.pt`` every ``interval`` steps, at the end, and where a stop is asked for.
+
+    Place it last among the handlers, but for :class:`~monai_ssl.handlers.StopOnSignal`. ``engine.state.saved`` is the
+    step that was written last.
 
     Args:
         path: the checkpoint.
@@ -86,7 +90,8 @@ class CheckpointWriter:
 
     def _save_if_due(self, engine: Any) -> None:
         # the last step is written on COMPLETED, after model.pt: a checkpoint of a finished run has its model
-        if engine.state.iteration % self.interval == 0 and engine.state.iteration < engine.total_steps:
+        due = engine.state.iteration % self.interval == 0 or getattr(engine.state, "stopping", False)
+        if due and engine.state.iteration < engine.total_steps:
             self._save(engine)
 
     def _save(self, engine: Any) -> None:
@@ -104,6 +109,7 @@ class CheckpointWriter:
             },
             self.path,
         )
+        engine.state.saved = int(engine.state.iteration)
 
 
 class ModelWriter:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
 
 __all__ = ["StepValidation"]
@@ -11,6 +13,8 @@ __all__ = ["StepValidation"]
 
 class StepValidation:
     """Runs the evaluator every ``interval`` optimiser steps and after the last one.
+
+    With several processes all score the network of the first one.
 
     MONAI's ``ValidationHandler`` knows the interval alone: the model that is written at the end would go unscored
     wherever the number of steps is no multiple of it.
@@ -36,4 +40,8 @@ class StepValidation:
     def _run_if_due(self, engine: Any) -> None:
         step = engine.state.iteration
         if step % self.interval == 0 or step == engine.total_steps:
+            if idist.get_world_size() > 1:
+                # statistics of a batch normalisation are those of a process' own scans until the next step begins
+                for buffer in engine.objective.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
             self.validator.run(engine.state.epoch)

@@ -41,7 +41,7 @@ UNTRAINED = "untrained"
 # what may differ between a run and its resumption
 _NOT_IN_FINGERPRINT = {
     *("bundle_root", "dataset_dir", "datalist", "output_dir", "run_dir", "device", "num_workers", "cache_rate", "rank"),
-    *("resume", "overwrite", "check", "debug", "save_interval", "val_interval", "tolerance_mm", "_meta_"),
+    *("resume", "overwrite", "check", "debug", "non_finite", "save_interval", "val_interval", "tolerance_mm", "_meta_"),
     *("watch_interval", "watch_cases", "probe", "watch"),
     *("imports", "initialize", "run", "finalize", "settings", "fingerprint", "validate", "train::handlers"),
     *("train::dataset::data", "train::unlabeled_dataset::data"),

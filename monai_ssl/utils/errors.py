@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 # how MONAI begins its message where a component of a config cannot be made
 _NOT_MADE = re.compile(r"Failed to instantiate component '([^']+)'")
 
+_NO_MEMORY = re.compile(r"(DefaultCPUAllocator|can't allocate memory|CUDA out of memory)[^.]*")
+
 
 class UserError(Exception):
     """A mistake in what the user gave: a file, a setting, a value.
@@ -41,6 +43,11 @@ def find_user_error(error: BaseException | None) -> UserError | None:
                 f"{error.filename or 'a file of the run'}: no space left on the disk; the last checkpoint is intact. "
                 "Free space and go on with --resume true."
             )
+        if (refused := _refused_memory(error)) is not None:
+            return UserError(
+                f"out of memory ({refused}). Lower the batch sizes, patch_size or cache_rate, or give --amp true; in "
+                "evaluation and inference --device cpu. The last checkpoint is intact: go on with --resume true."
+            )
         if isinstance(error, RuntimeError) and (found := _NOT_MADE.match(str(error))):
             component = found[1]
         elif component and isinstance(error, (ValueError, TypeError)):
@@ -48,6 +55,17 @@ def find_user_error(error: BaseException | None) -> UserError | None:
             return UserError(f"{component}: {refused}. Check its settings; --debug true shows where they are used.")
         seen.add(id(error))
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _refused_memory(error: BaseException) -> str | None:
+    """What an error says of memory that was not to be had; None where it is another one."""
+    text = " ".join(str(error).split())
+    # torch's by their names, as torch is heavy to import
+    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorOutOfMemoryError"):
+        return text.split(". GPU ")[0] or type(error).__name__
+    if isinstance(error, RuntimeError) and (found := _NO_MEMORY.search(text)):
+        return found[0]
     return None
 
 

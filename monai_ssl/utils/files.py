@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -39,8 +41,9 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if _disk_is_full(error):
+            missing = _missing_space(target.parent, write)
             raise UserError(
-                f"{target}: no space left on the disk; the previous file is intact. Free space and go on."
+                f"{target}: no space left on the disk{missing}; the previous file is intact. Free space and go on."
             ) from error
         raise
     _sync_folder(target.parent)
@@ -100,6 +103,33 @@ def _disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+class _Counter(io.RawIOBase):
+    """Takes bytes, and keeps their number alone."""
+
+    count = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.count += size
+        return size
+
+
+def _missing_space(folder: Path, write: Callable[[IO[bytes]], Any]) -> str:
+    """How many bytes a file lacks on a full disk, in words; empty where a quota hides them."""
+    counter: Any = _Counter()
+    try:
+        write(counter)
+    except (OSError, RuntimeError):  # it is not this disk that is full, but one that the content comes from
+        return ""
+    free = shutil.disk_usage(folder).free
+    if free >= counter.count:
+        return ""
+    return f": {counter.count:,} bytes are to be written and {free:,} free, so {counter.count - free:,} are missing"
 
 
 def _sync_folder(folder: Path) -> None:

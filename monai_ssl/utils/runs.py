@@ -18,7 +18,7 @@ from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import FolderLock, write_json
 from monai_ssl.utils.keys import RunFiles
 
-__all__ = ["model_paths", "open_results", "open_run", "run_folder"]
+__all__ = ["model_paths", "open_results", "open_run", "resumes", "run_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,16 @@ def model_paths(output_dir: str | os.PathLike[str], run_dir: str | os.PathLike[s
     return [os.path.join(folder, RunFiles.MODEL) for folder in folders]
 
 
+def resumes(resume: Any, run_dir: str | os.PathLike[str]) -> bool:
+    """Whether a run goes on with its checkpoint: as it is told to, or where ``torchrun --max-restarts`` restarted it.
+
+    Args:
+        resume: the setting.
+        run_dir: the run's folder; a restarted run without a checkpoint in it starts over.
+    """
+    return (Path(run_dir) / RunFiles.RESUME).is_file() if _restarted() else as_bool(resume)
+
+
 def open_run(
     run_dir: str | os.PathLike[str],
     resume: Any,
@@ -68,6 +78,9 @@ def open_run(
     folder, resume, overwrite = Path(run_dir), as_bool(resume), as_bool(overwrite)
     if resume and overwrite:
         raise UserError("--resume true and --overwrite true exclude each other: give one of them.")
+    if _restarted():
+        resume = resumes(resume, folder)
+        overwrite = not resume  # of what the processes before this restart have begun
     if resume and not (folder / RunFiles.RESUME).is_file():
         raise UserError(f"{folder}: there is no {RunFiles.RESUME} to resume. Leave out --resume true to start a run.")
     _hold(folder)
@@ -102,6 +115,10 @@ def open_results(output_dir: str | os.PathLike[str], overwrite: Any) -> None:
             f"{folder}: holds {RunFiles.METRICS} already. Replace it with --overwrite true, or choose another folder."
         )
     _hold(folder)
+
+
+def _restarted() -> bool:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 def _hold(folder: Path) -> None:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from monai_ssl.data.nodule_phantoms import write_nodule_phantoms
 from monai_ssl.utils.keys import RunFiles
 from tests.bundles.helpers import (
+    BUNDLE,
     DETECTION,
+    FAST,
     FAST_DETECTION,
     FAST_PRETRAINING,
     FAST_SCORING,
     PRETRAINING,
     config_files,
     load,
+    numbers,
     read_json,
     run_bundle,
     spoil,
@@ -26,18 +35,24 @@ from tests.bundles.helpers import (
 )
 from tests.helpers import same
 
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+QUICK = {BUNDLE: FAST, PRETRAINING: FAST_PRETRAINING, DETECTION: FAST_DETECTION}
 
-def launch(data, output, method, bundle=PRETRAINING, **settings):
-    configs = config_files(["train.yaml", "multi_gpu_train.yaml", method], bundle)
+
+def torchrun(data, output, method, bundle, restarts=0, more_configs=(), **settings):
+    configs = [*config_files(["train.yaml", "multi_gpu_train.yaml", method], bundle), *map(str, more_configs)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "monai.bundle", "run", "--config_file", str(configs)]
-    fast = FAST_DETECTION if bundle == DETECTION else FAST_PRETRAINING
-    settings = {**fast, "bundle_root": bundle, "dataset_dir": data, "output_dir": output, **settings}
+    command += [f"--max-restarts={restarts}", "-m", "monai.bundle", "run", "--config_file", str(configs)]
+    settings = {**QUICK[bundle], "bundle_root": bundle, "dataset_dir": data, "output_dir": output, **settings}
     del settings["device"]
     for name, value in settings.items():
         command += [f"--{name}", str(value)]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return command
+
+
+def launch(data, output, method, bundle=PRETRAINING, **settings):
+    command = torchrun(data, output, method, bundle, **settings)
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
 
 
 # an encoder alone, whose decoder has no gradient; and a queue that takes in the keys of both processes
@@ -133,3 +148,77 @@ def test_fewer_validation_cases_than_processes_are_one_line_and_no_wait(chests, 
     assert any("2 processes train together, and the list's `validation` has 1" in line for line in lines), done.stderr
     assert "monai/bundle" not in done.stderr  # no traceback but that of torchrun itself
     assert not (tmp_path / "run").exists()
+
+
+AT_THE_END = """
+run:
+  - "$@train#trainer.run()"
+  - "$torch.save(@objective.state_dict(), @run_dir + '/rank' + str(@rank) + '.pt')"
+"""
+
+
+@pytest.fixture(scope="module")
+def two_to_validate(mri, tmp_path_factory):
+    folder = shutil.copytree(mri, tmp_path_factory.mktemp("two_to_validate") / "data")
+
+    def change(content):
+        content["validation"].append(content["test"].pop())
+
+    spoil(folder, change)
+    return folder
+
+
+# a teacher with batch normalisation, whose statistics are those of one process; and two networks
+@pytest.mark.parametrize(
+    ("method", "settings"), [("mean_teacher", {"network_def#norm": "batch"}), ("cross_pseudo", {"val_interval": 4})]
+)
+def test_two_processes_segment_with_the_same_weights(method, settings, two_to_validate, tmp_path):
+    run, mri = tmp_path / "run", two_to_validate
+    (tmp_path / "end.yaml").write_text(AT_THE_END)
+    settings = {"checkpoint": "chosen", **settings}
+    done = launch(mri, run, method, BUNDLE, more_configs=[tmp_path / "end.yaml"], **settings)
+    assert done.returncode == 0, done.stderr
+    assert same(load(run / "rank0.pt"), load(run / "rank1.pt"))
+    assert {path.name for path in run.iterdir()} <= {*RunFiles, "rank0.pt", "rank1.pt"}
+    assert {"model.pt", "resume.pt", "steps.csv", "audit.csv"} <= {path.name for path in run.iterdir()}
+    rows = steps(run)
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+    cases = read_json(run / "validation_metrics.json")["cases"]
+    assert len({case["image"] for case in cases}) == len(cases) == len(read_json(mri / "dataset.json")["validation"])
+
+
+def rank_one(process):
+    """The process id of the second training process, once it is there."""
+    while process.poll() is None:
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            with suppress(OSError):
+                if "RANK=1" in Path(f"/proc/{pid}/environ").read_text().split("\0"):
+                    return int(pid)
+        time.sleep(0.05)
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_killed_process_ends_all_by_name_or_the_run_goes_on_without_a_trace(restarts, two_to_validate, tmp_path):
+    mri, run, whole = two_to_validate, tmp_path / "run", tmp_path / "whole"
+    settings = {"max_steps": 40, "epoch_length": 10, "save_interval": 5, "val_interval": 50}
+    command = torchrun(mri, run, "mean_teacher", BUNDLE, restarts=restarts, **settings)
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (run / "resume.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(rank_one(process), signal.SIGKILL)
+    killed = time.monotonic()
+    _, errors = process.communicate(timeout=200)
+    reached = load(run / "resume.pt")["iteration"]
+    if restarts:
+        assert process.returncode == 0, errors
+        assert launch(mri, whole, "mean_teacher", BUNDLE, **settings).returncode == 0
+        assert numbers(run) == numbers(whole)
+        assert same(load(run / "model.pt"), load(whole / "model.pt"))
+        assert same(load(run / "resume.pt"), load(whole / "resume.pt"))
+    else:
+        assert process.returncode == 1
+        assert time.monotonic() - killed < 60
+        assert re.search(r"rank\s*: 1 \(local_rank: 1\)\s+exitcode\s*: -9", errors), errors
+        assert 5 <= reached < 40

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -242,3 +245,24 @@ def test_processes_share_the_batches_of_one() -> None:
                 assert torch.equal(ours[stream]["image"], both[stream]["image"][places])
     with pytest.raises(ValueError, match="`rank` must be in 0 to 1, got 2"):
         loader(rank=2, processes=2)
+
+
+def test_workers_leave_signals_of_others_to_the_trainer_and_obey_it() -> None:
+    """A loader that is still held when Python ends is terminated by it, and must not be waited for."""
+    others = multiprocessing.active_children()
+    batches = iter(loader(seed=3, num_workers=2))
+    first = next(batches)
+    workers = [child for child in multiprocessing.active_children() if child not in others]
+    assert len(workers) == 2
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for worker in workers:
+            subprocess.run(["kill", f"-{int(number)}", str(worker.pid)], check=True)  # not by this process
+    later = list(itertools.islice(batches, 15))
+    assert [batch["labeled"]["case"] for batch in [first, *later]] == [
+        batch["labeled"]["case"] for batch in take(loader(seed=3), 16)
+    ]
+    assert all(worker.is_alive() for worker in workers)
+    for worker in workers:
+        worker.terminate()
+        worker.join(10)
+        assert worker.exitcode == 0

@@ -35,8 +35,6 @@ BATCH = {"labeled": {"image": torch.ones(2, 2), "case": ["a.nii", "b.nii"]}, "un
 
 def trainer(*handlers: Any, **arguments: Any) -> SSLTrainer:
     objective = Toy()
-    settings: dict[str, Any] = {"max_epochs": 2, "epoch_length": 3} | arguments
+    settings: dict[str, Any] = {"max_epochs": 2, "epoch_length": 3, "data_loader": [BATCH] * 6} | arguments
     optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
-    return SSLTrainer(
-        "cpu", data_loader=[BATCH] * 6, objective=objective, optimizer=optimizer, handlers=handlers, **settings
-    )
+    return SSLTrainer("cpu", objective=objective, optimizer=optimizer, handlers=handlers, **settings)

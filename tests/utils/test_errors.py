@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+import torch
 
 from monai_ssl.utils import errors
 from monai_ssl.utils.errors import UserError, find_user_error, show_user_errors_as_one_line
@@ -142,3 +143,27 @@ def test_a_full_disk_is_the_users_to_mend_whichever_file_met_it(number: int) -> 
 
 def test_other_errors_of_the_system_keep_their_traceback() -> None:
     assert find_user_error(PermissionError(errno.EACCES, "Permission denied", "x")) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8.00 EiB for an array with shape (1000000000000000000,)"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+    ],
+    ids=["numpy", "GPU", "CPU"],
+)
+def test_memory_that_was_not_to_be_had_says_what_to_lower(error: Exception) -> None:
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = error
+    found = find_user_error(wrapped)
+    assert found is not None
+    assert re.match(r"out of memory \(.*(allocate|memory).*\)\. Lower the batch sizes, patch_size or", str(found))
+    assert "GPU 0" not in str(found)
+
+
+def test_a_real_refusal_of_memory_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert "you tried to allocate 4000000000000000 bytes" in str(find_user_error(caught.value))

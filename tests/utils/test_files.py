@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -206,3 +207,13 @@ def test_a_lock_is_given_back_and_folders_are_apart(tmp_path: Path) -> None:
 def test_a_missing_folder_is_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FolderLock(tmp_path / "missing")
+
+
+def test_missing_bytes_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("monai_ssl.utils.files.shutil.disk_usage", lambda folder: SimpleNamespace(free=1_000))
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.with_name(f".file.{os.getpid()}.tmp").symlink_to("/dev/full")
+    message = r"file: no space left on the disk: 4,00\d,\d{3} bytes are to .* 1,000 free, so 4,00\d,\d{3} are m"
+    with pytest.raises(UserError, match=message):
+        save_torch({"weight": torch.ones(1_000_000)}, path)
