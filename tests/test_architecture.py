@@ -151,7 +151,48 @@ def names_cuda(call: ast.Call) -> bool:
     return any(isinstance(v, ast.Constant) and str(v.value).split(":")[0] == "cuda" for v in given)
 
 
-RULES = [wrong_imports, circles, missing_tests, unwanted]
+def unpickled(root: Path) -> list[str]:
+    """Complain of what may run code that a file holds: pickles above all, and what reads them."""
+    complaints = []
+    for path in modules(root).values():
+        content = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(content):
+            where = f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}"
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            complaints += [f"{where}: {name}; it unpickles" for name in names if reads_pickles(name)]
+            if isinstance(node, ast.Call) and (wrong := unsafe_call(node)):
+                complaints.append(f"{where}: {wrong}")
+    return complaints
+
+
+def reads_pickles(name: str) -> bool:
+    """Tell a module or function that unpickles, or by whose bare name a call that does would not be seen."""
+    modules_of_pickles = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    functions = {"torch.load", "torch.jit.load", "torch.serialization.load", "numpy.load", "pandas.read_pickle"}
+    functions |= {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}
+    return name.split(".")[0] in modules_of_pickles or name in functions
+
+
+def unsafe_call(call: ast.Call) -> str:
+    """Say what is wrong with a call that reads a file or text; empty where nothing is."""
+    name = ast.unparse(call.func)
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    if name in {"torch.load", "torch.serialization.load"} and given.get("weights_only") != "True":
+        return "torch.load without weights_only=True"
+    if given.get("allow_pickle", "False") != "False":
+        return f"{name} with allow_pickle"
+    if name in {"eval", "exec", "__import__", "torch.jit.load", "torch.hub.load"}:
+        return f"{name}; it runs what it is given"
+    if name in {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.unsafe_load_all", "yaml.full_load"}:
+        return f"{name}; yaml.safe_load makes no objects"
+    if name.startswith("torch.serialization.") and "safe_globals" in name:
+        return f"{name}; nothing more than tensors is ever read"
+    return ""
+
+
+RULES = [wrong_imports, circles, missing_tests, unwanted, unpickled]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -217,6 +258,25 @@ def test_a_good_tree_passes(rule: Callable[[Path], list[str]], tmp_path: Path) -
         (unwanted, "cli/split.py", "x.to('cuda:0')\n", "device is the caller's"),
         (unwanted, "data/split.py", "torch.zeros(1, device='cuda')\n", "device is the caller's"),
         (unwanted, "data/split.py", "torch.device('cuda')\n", "device is the caller's"),
+        (
+            unpickled,
+            "data/split.py",
+            "import torch\ntorch.load(p)\n",
+            "split.py:2: torch.load without weights_only=True",
+        ),
+        (unpickled, "data/split.py", "torch.load(p, weights_only=False)\n", "without weights_only=True"),
+        (unpickled, "data/split.py", "torch.load(p, weights_only=trusted)\n", "without weights_only=True"),
+        (unpickled, "data/split.py", "torch.load(p, **options)\n", "without weights_only=True"),
+        (unpickled, "data/split.py", "from torch import load\n", "torch.load; it unpickles"),
+        (unpickled, "data/split.py", "np.load(p, allow_pickle=True)\n", "np.load with allow_pickle"),
+        (unpickled, "data/split.py", "NumpyReader(allow_pickle=trusted)\n", "NumpyReader with allow_pickle"),
+        (unpickled, "data/split.py", "def f():\n    import pickle\n", "split.py:2: pickle; it unpickles"),
+        (unpickled, "data/split.py", "from joblib import load\n", "joblib.load; it unpickles"),
+        (unpickled, "data/split.py", "yaml.load(t, Loader=yaml.Loader)\n", "yaml.load; yaml.safe_load"),
+        (unpickled, "data/split.py", "yaml.unsafe_load(t)\n", "yaml.unsafe_load; yaml.safe_load"),
+        (unpickled, "data/split.py", "eval(text)\n", "eval; it runs"),
+        (unpickled, "data/split.py", "torch.jit.load(p)\n", "torch.jit.load; it runs"),
+        (unpickled, "data/split.py", "torch.serialization.add_safe_globals([A])\n", "nothing more than tensors"),
     ],
 )
 def test_a_broken_tree_is_told(

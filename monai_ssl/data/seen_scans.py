@@ -94,7 +94,7 @@ def _read(file: Path) -> tuple[set[str], int]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         scans, count = content["scans"], content["count"]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read as JSON ({error}). {remedy}") from error
     except (KeyError, TypeError):
         scans = count = None

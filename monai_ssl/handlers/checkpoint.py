@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import save_torch
+from monai_ssl.utils.weight_files import SAFETENSORS, read_best, read_plain, save_safetensors
 
 __all__ = ["CheckpointWriter", "ModelWriter", "Resume", "fingerprint_difference", "read_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1
+_ENTRIES: dict[str, type] = {
+    **dict.fromkeys(("fingerprint", "objective", "weights", "optimizer", "scaler"), dict),
+    **dict.fromkeys(("iteration", "max_epochs", "epoch_length"), int),
+}
 
 
 class Resume:
@@ -50,12 +54,18 @@ class Resume:
             raise UserError(
                 f"{self.path}: belongs to other settings: {difference}. Give the old values, or another output_dir."
             )
-        engine.objective.load_state_dict(state["objective"])
-        engine.objective.weights.update(state["weights"])
-        engine.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty where nothing was scaled, as on a CPU
-            engine.scaler.load_state_dict(state["scaler"])
-        engine.load_state_dict({name: state[name] for name in ("iteration", "max_epochs", "epoch_length")})
+        try:
+            engine.objective.load_state_dict(state["objective"])
+            engine.objective.weights.update({name: float(weight) for name, weight in state["weights"].items()})
+            engine.optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"]:  # empty where nothing was scaled, as on a CPU
+                engine.scaler.load_state_dict(state["scaler"])
+            engine.load_state_dict({name: state[name] for name in ("iteration", "max_epochs", "epoch_length")})
+        except Exception as error:
+            raise UserError(
+                f"{self.path}: does not fit this run, though its settings are the same ({type(error).__name__}). "
+                "Restore it, or start anew with --overwrite true."
+            ) from error
         engine.state.saved = engine.state.iteration
         engine.data_loader.start_at(engine.state.iteration)
         logger.info(f"resumed {self.path} after step {engine.state.iteration} of {engine.total_steps}")
@@ -115,6 +125,8 @@ class CheckpointWriter:
 class ModelWriter:
     """Writes the objective's deployed network as a plain state dict when the run ends. Place it before the checkpoint.
 
+    Beside each file it writes the same weights as safetensors, under the same name but for its ending.
+
     Args:
         paths: the files; MONAI Label reads one in the bundle, the run's folder has the other.
         best: what :class:`~monai_ssl.handlers.ModelSelection` keeps; its weights are written in place of the last.
@@ -138,11 +150,12 @@ class ModelWriter:
     def _save(self, engine: Any) -> None:
         weights, step = engine.objective.deployed_state(), engine.state.iteration
         if self.best is not None:
-            chosen = torch.load(self.best, map_location="cpu", weights_only=True)
+            chosen = read_best(self.best)
             weights, step = chosen["network"], chosen["step"]
         if self.heads is not None:
             save_torch(engine.objective.network.state_dict(), self.heads)
         for path in self.paths:
+            save_safetensors(weights, path.with_suffix(SAFETENSORS))  # first: where there is model.pt, both are whole
             save_torch(weights, path)
             logger.info(f"wrote {path}: the network of step {step}")
 
@@ -157,10 +170,16 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not path.is_file():
         raise UserError(f"{path}: there is no checkpoint to resume. Leave out --resume true to start a run.")
     try:
-        state = torch.load(path, map_location=map_location, weights_only=True)
+        state = read_plain(path, map_location)
         if state["format"] == _FORMAT:
-            return state
-        reason = f"format {state['format']}, this version reads {_FORMAT}"
+            wrong = next((name for name, kind in _ENTRIES.items() if not isinstance(state.get(name), kind)), None)
+            if wrong is None:
+                return state
+            reason = f"{wrong} is missing or broken"
+        else:
+            reason = f"format {str(state['format'])[:20]}, this version reads {_FORMAT}"
+    except UserError:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}"
     raise UserError(f"{path}: is no checkpoint that this version can resume ({reason}). Start with --overwrite true.")

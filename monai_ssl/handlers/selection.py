@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import save_torch, write_json
+from monai_ssl.utils.weight_files import read_best
 
 __all__ = ["ModelSelection"]
 
@@ -38,7 +38,7 @@ class ModelSelection:
         metric: name of the score, ``dice`` or ``cpm``.
 
     Raises:
-        UserError: when there is no validation case; at the start of a resumed run, when the file is gone.
+        UserError: when there is no validation case; at the start of a resumed run, when the file is gone or broken.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ModelSelection:
         if engine.state.iteration == 0:
             self.path.unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         elif self.path.is_file():
-            self._best = torch.load(self.path, map_location="cpu", weights_only=True)["score"]
+            self._best = read_best(self.path)["score"]
         elif engine.state.iteration >= self.interval:
             raise UserError(
                 f"{self.path}: the best checkpoint of the run so far is gone, so the choice would be among the rest "
@@ -91,7 +91,7 @@ class ModelSelection:
             save_torch({**state, "summary": summary, "network": engine.objective.deployed.state_dict()}, self.path)
 
     def _finish(self, engine: Any) -> None:
-        best = torch.load(self.path, map_location="cpu", weights_only=True)
+        best = read_best(self.path)
         logger.info(f"chosen on the validation cases: step {best['step']}, mean {self.metric} {best['score']:.4f}")
         if self.report is not None:
             write_json(self.report, best["summary"])

@@ -21,11 +21,12 @@ from monailabel.utils.async_tasks.utils import tasks
 from monai_ssl import __version__
 from monai_ssl.data.monai_label import study_path
 from monai_ssl.label.app_folder import DETECTION, LABELS, PRETRAINING, SEGMENTATION
-from monai_ssl.label.guard import check_image, check_names, check_values
+from monai_ssl.label.guard import check_image, check_names
 from monai_ssl.label.label_check import unfit_values
 from monai_ssl.label.strategies import DESCRIPTIONS, SuggestionStrategy
 from monai_ssl.label.suggestions import State, Suggestions
 from monai_ssl.label.train_task import SSLTrainTask
+from monai_ssl.utils.config_values import check_values
 
 __all__ = ["SSLApp", "is_training"]
 

@@ -1,4 +1,4 @@
-"""What a request to the server may not hold: code for a bundle's config, and ways out of the studies folder."""
+"""What a request to the server may not hold beside code for a bundle's config: ways out of the studies folder."""
 
 from __future__ import annotations
 
@@ -10,41 +10,10 @@ from typing import Any
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["check_image", "check_names", "check_values"]
+__all__ = ["check_image", "check_names"]
 
-# of a config: an expression, a reference, text of another file
-_CODE = ("$", "@", "%")
 _NAMES = ("image", "id", "label", "tag", "label_tag", "model_filename", "session_id")
-_DEPTH = 20
 _UPLOAD = re.compile(r"tmp\w+(\.\w+)*")  # what the server calls a file that came with the request
-
-
-def check_values(value: Any, where: str = "the request", depth: int = 0) -> None:
-    """Refuse values that a bundle's config would take for code: they would run on the server.
-
-    Args:
-        value: what came from outside: text, numbers, lists and dictionaries of them.
-        where: begins the message.
-        depth: of ``value``.
-
-    Raises:
-        UserError: for text that begins with ``$``, ``@`` or ``%``, for a key that begins with one of them or with
-            ``_``, as ``_target_`` does, and for more than twenty levels.
-    """
-    if depth > _DEPTH:
-        raise UserError(f"{where}: is nested too deeply.")
-    if isinstance(value, str) and value.lstrip().startswith(_CODE):
-        raise UserError(
-            f"{where}: {value[:60]!r} begins with $, @ or %, which is code in a config. Give a plain value."
-        )
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if str(name).lstrip().startswith((*_CODE, "_")):
-                raise UserError(f"{where}: the key {str(name)[:60]!r} is code in a config. Give plain values.")
-            check_values(inner, f"{where}, {name}", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            check_values(inner, where, depth + 1)
 
 
 def check_names(values: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from monai_ssl.label.guard import check_names, check_values
+from monai_ssl.label.guard import check_names
+from monai_ssl.utils.config_values import check_values
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["RequestGuard"]

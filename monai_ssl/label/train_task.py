@@ -16,7 +16,6 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list
 
-from monai_ssl.label.guard import check_values
 from monai_ssl.label.holdout import hold_out
 from monai_ssl.label.options import (
     ALL_STUDIES,
@@ -28,6 +27,7 @@ from monai_ssl.label.options import (
 )
 from monai_ssl.label.progress import training_stats
 from monai_ssl.utils.bundle import is_untrained
+from monai_ssl.utils.config_values import check_values
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
 
 __all__ = ["SSLTrainTask"]

@@ -12,12 +12,13 @@ import yaml
 from monai.bundle import ConfigParser
 from torch import nn
 
-from monai_ssl.networks.transfer import load_weights
+from monai_ssl.networks.transfer import load_weights, read_weights
 from monai_ssl.utils.bundle import UNTRAINED, is_untrained
 from monai_ssl.utils.bundle_files import MODEL, PREPROCESSING, mark_untrained
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import save_torch
 from monai_ssl.utils.seeding import seed_torch
+from monai_ssl.utils.weight_files import SAFETENSORS
 
 __all__ = ["write_first_model"]
 
@@ -27,9 +28,10 @@ def write_first_model(bundle: str | os.PathLike[str], weights: str | os.PathLike
 
     Args:
         bundle: its folder.
-        weights: a ``model.pt`` that fits the bundle's network key by key; or ``untrained``, for the weights that a
-            training with the bundle's seed starts from. Then the file says of itself that it is untrained, see
-            :func:`~monai_ssl.utils.bundle.is_untrained`, and so does the description in ``metadata.json``.
+        weights: a ``model.pt`` or safetensors that fit the bundle's network key by key; or ``untrained``, for
+            the weights that a training with the bundle's seed starts from. Then the file says of itself that it is
+            untrained, see :func:`~monai_ssl.utils.bundle.is_untrained`, and so does the description in
+            ``metadata.json``.
 
     Returns:
         The file.
@@ -60,7 +62,10 @@ def write_first_model(bundle: str | os.PathLike[str], weights: str | os.PathLike
                 f"{source}: is the model of a run, which has values of its own ({PREPROCESSING}). Give --from "
                 f"{source.parent} instead, which takes them along."
             )
-        shutil.copyfile(source, target)
+        if source.suffix == SAFETENSORS:
+            save_torch(read_weights(source), target)  # the server reads nothing else
+        else:
+            shutil.copyfile(source, target)
     if is_untrained(target):
         mark_untrained(bundle)
     return target

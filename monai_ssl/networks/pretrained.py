@@ -57,7 +57,7 @@ def load_pretrained(
 
     Args:
         network: changed in place, and only if nothing is wrong.
-        path: a ``model.pt`` or ``pretext.pt`` of a pretraining, or weights of another project.
+        path: a ``model.pt``, ``model.safetensors`` or ``pretext.pt`` of a pretraining, or weights of another project.
         preprocessing: this run's values of ``modality``, ``orientation``, ``spacing``, ``intensity_range``,
             ``in_channels``, ``channel_names`` and ``patch_size``, as far as it has them. They are compared with the
             ``preprocessing.json`` beside the weights, and each difference is a warning.
@@ -133,7 +133,7 @@ def _settings_beside(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{file}: is not valid JSON ({error}). Restore it from the pretraining, or remove it."
         ) from error

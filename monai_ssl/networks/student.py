@@ -24,7 +24,8 @@ def load_student(network: Network, path: str | os.PathLike[str]) -> Network:
 
     Args:
         network: of the run's class and shapes; it is copied.
-        path: the ``resume.pt``.
+        path: the ``resume.pt``; or safetensors of its entry ``objective``, where the network's names begin with
+            ``network.``.
 
     Returns:
         A copy of the network with the student's weights, on its device.

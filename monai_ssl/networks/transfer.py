@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.weight_files import read_plain
 
 __all__ = [
     "KeyReport",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 _GROUPS = ("matched", "adapted", "missing", "unexpected", "mismatched")
+_DEPTH = 8  # of dictionaries around a state dict
+_SEEN_IN_CHECKPOINTS = {"argparse", "collections", "datetime", "pathlib"}  # what frameworks store beside weights
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -167,7 +171,7 @@ def read_weights(path: str | os.PathLike[str], wrappers: Sequence[str] = ("model
     """A state dict from a file, read without unpickling code, on the CPU.
 
     Args:
-        path: of a state dict, or of a dictionary that holds one.
+        path: of a state dict, or of a dictionary that holds one; or of safetensors.
         wrappers: entries under which the state dict may be; the first that is there is taken.
 
     Raises:
@@ -177,15 +181,13 @@ def read_weights(path: str | os.PathLike[str], wrappers: Sequence[str] = ("model
     if not path.is_file():
         raise UserError(f"{path}: there are no weights here. Give --weights RUN/model.pt.")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_plain(path)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path}: cannot be read as weights ({type(error).__name__}){_remedy(error)}") from error
-    while isinstance(content, dict):
-        inner = next((content[name] for name in wrappers if isinstance(content.get(name), dict)), None)
-        if inner is None:
-            break
-        content = inner
-    if not (isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values())):
+    content = _unwrapped(content, wrappers)
+    if not (isinstance(content, dict) and content and all(map(_is_entry, content.items()))):
         raise UserError(f"{path}: is no plain state dict of a network. Give the model.pt of a run, not its resume.pt.")
     return content
 
@@ -241,16 +243,35 @@ def resize_positions(positions: Tensor, grid: Sequence[int], new_grid: Sequence[
     return torch.cat([positions[:, :extra], tokens.flatten(2).transpose(1, 2).to(positions.dtype)], dim=1)
 
 
+def _unwrapped(content: Any, wrappers: Sequence[str]) -> Any:
+    for _ in range(_DEPTH):  # a dictionary of a file may hold itself
+        inner = None
+        if isinstance(content, dict):
+            inner = next((content[name] for name in wrappers if isinstance(content.get(name), dict)), None)
+        if inner is None:
+            return content
+        content = inner
+    return None
+
+
+def _is_entry(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+
+
 def _counts(names: Sequence[str], depth: int) -> Counter[str]:
     return Counter(".".join(name.split(".")[:-1][:depth]) or name for name in names)
 
 
 def _remedy(error: Exception) -> str:
-    refused = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+    refused = re.search(r"GLOBAL ([\w.]+) (was not an allowed global|whose module)", str(error))
     if refused is None:
         return ". Give a model.pt."
+    name = refused[1][:80]
+    root = name.split(".")[0]
+    if root in sys.stdlib_module_names and root not in _SEEN_IN_CHECKPOINTS:
+        return f": it asks for {name}, which no weights need and which may run code. Nothing was run. Do not use it."
     return (
-        f": it holds {refused[1]} too, and only tensors and plain values are ever unpickled here. If you trust its "
+        f": it holds {name} too, and only tensors and plain values are ever unpickled here. If you trust its "
         "origin, write its weights alone in a Python of yours: c = torch.load(FILE, weights_only=False); "
         "torch.save(c['network_weights'], 'weights.pt'), or whichever of its entries they are."
     )

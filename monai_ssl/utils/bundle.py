@@ -20,7 +20,9 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_ssl.utils.allocator import keep_freed_memory
+from monai_ssl.utils.config_values import check_components, targets_in
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
+from monai_ssl.utils.weight_files import read_plain
 
 __all__ = [
     "UNTRAINED",
@@ -95,13 +97,14 @@ def prepare(
 
     Args:
         debug: true keeps tracebacks.
-        weights: the ``model.pt`` that this workflow uses, if it uses one.
+        weights: the ``model.pt`` or ``model.safetensors`` that this workflow uses, if it uses one.
         device: must exist on this machine.
         choices: by setting, its possible values.
 
     Raises:
         SystemExit: with one line: for an unknown setting, with the nearest known one; for a value that is no choice;
-            for a setting that contradicts what the weights were trained with; for a device that is not there.
+            for a setting that contradicts what the weights were trained with, or values beside them that are code;
+            for a device that is not there.
     """
     if not as_bool(debug):
         show_user_errors_as_one_line()
@@ -130,7 +133,7 @@ def is_untrained(path: str | os.PathLike[str]) -> bool:
         path: of the file. One that is missing or cannot be read says nothing; who loads it will tell.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_plain(path)
     except Exception:
         return False
     return isinstance(content, dict) and content.get(UNTRAINED) is True
@@ -236,15 +239,19 @@ def _use_trained_values(weights: Path) -> None:
         return
     try:
         trained = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}). Restore it from the training run.") from error
+    if not isinstance(trained, dict):
+        raise UserError(f"{path}: must hold a JSON object. Restore it from the training run.")
+    parser = _workflow().parser
+    # the values become a part of the config, where text can be code
+    check_components(trained, str(path), set(targets_in([parser.get(name) for name in trained])))
     for name, given in overrides().items():
         top, *inner = name.split("::")
         if top in trained:
             asked, value = json.loads(json.dumps(given, default=str)), _entry(trained[top], inner)
             if asked != value:
                 raise UserError(f"{name} {asked} contradicts {path}, which says {value}. Leave the setting out.")
-    parser = _workflow().parser
     for name, value in trained.items():
         parser[name] = value
     parser.parse(reset=True)

@@ -24,7 +24,8 @@ __all__ = ["bundle_metadata", "bundle_names", "bundle_path", "copy_bundle", "mar
 
 METADATA = "configs/metadata.json"
 CONFIGS = tuple(f"configs/{name}.yaml" for name in ("train", "evaluate", "inference", "suggest"))
-MODEL, PREPROCESSING = "model.pt", "preprocessing.json"  # as in keys.RunFiles, which imports MONAI
+# as in keys.RunFiles, which imports MONAI
+MODEL, SAFE_MODEL, PREPROCESSING = "model.pt", "model.safetensors", "preprocessing.json"
 _UNTRAINED = "Untrained: "  # what a description begins with
 
 
@@ -72,9 +73,9 @@ def copy_bundle(
     """Copy a bundle out, whole or not at all, and return the new folder.
 
     What a run left in the bundle's own ``models`` is not copied. With ``run``, the copy stands for the trained network:
-    the run's ``model.pt`` and ``preprocessing.json`` go to ``models``, and each value of ``preprocessing.json`` takes
-    the place of the top-level key of its name in the train, evaluate, inference and suggest configs, whose other lines
-    and comments stay. The channels in ``metadata.json`` follow ``class_names``.
+    the run's model, in both its files, and ``preprocessing.json`` go to ``models``, and each value of
+    ``preprocessing.json`` takes the place of the top-level key of its name in the train, evaluate, inference and
+    suggest configs, whose other lines and comments stay. The channels in ``metadata.json`` follow ``class_names``.
 
     Into the ``model`` folder of a MONAI Label app a bundle for pretraining goes without its ``inference.yaml``: the
     server would offer embeddings and reconstructions as a segmentation.
@@ -88,7 +89,7 @@ def copy_bundle(
 
     Raises:
         UserError: if there is no such bundle, ``target`` is not empty, ``run`` lacks a file, or a value has no place in
-            the bundle.
+            the bundle or would be code in it.
     """
     source, target = bundle_path(name), Path(target).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -155,11 +156,19 @@ def _found() -> dict[str, Path]:
 
 
 def _bake(bundle: Path, run: Path, name: str) -> None:
+    from monai_ssl.utils.config_values import check_components, targets_in
+
     for file in (MODEL, PREPROCESSING):
         if not (run / file).is_file():
             raise UserError(f"{run}: `run` must be the output_dir of a training run, but it has no {file}.")
-        shutil.copyfile(run / file, bundle / "models" / file)
+    for file in (MODEL, SAFE_MODEL, PREPROCESSING):
+        if (run / file).is_file():  # a run of an earlier version has no safetensors
+            shutil.copyfile(run / file, bundle / "models" / file)
     values, source = _read_object(run / PREPROCESSING), run / PREPROCESSING
+    configs = [
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in map(bundle.joinpath, CONFIGS) if path.is_file()
+    ]
+    check_components(values, str(source), set(targets_in([config.get(name) for config in configs for name in values])))
     _set_values(bundle, values, source, name, f"give a run of the bundle {name}")
 
 
@@ -237,7 +246,7 @@ def _set_channels(path: Path, class_names: list[str]) -> None:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold a JSON object.")

@@ -30,6 +30,7 @@ class RunFiles(StrEnum):
 
     RESUME = "resume.pt"
     MODEL = "model.pt"
+    SAFE_MODEL = "model.safetensors"
     BEST = "best.pt"
     PRETEXT = "pretext.pt"
     TRANSFER = "transfer.json"

@@ -88,7 +88,9 @@ def open_run(
         stale.unlink(missing_ok=True)
     if overwrite:
         _remove_run(folder)
-    elif not resume and any((folder / name).exists() for name in (RunFiles.RESUME, RunFiles.MODEL)):
+    elif not resume and any(
+        (folder / name).exists() for name in (RunFiles.RESUME, RunFiles.MODEL, RunFiles.SAFE_MODEL)
+    ):
         raise UserError(
             f"{folder}: holds a run already. Go on with --resume true, replace it with --overwrite true, or choose "
             "another output_dir."
