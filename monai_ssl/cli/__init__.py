@@ -4,14 +4,14 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 """
 
 from monai_ssl.cli.app import app
-from monai_ssl.cli.bundle import bundles, init, path
+from monai_ssl.cli.bundle import bundles, init, inspect, path
 from monai_ssl.cli.data import check, split
 from monai_ssl.cli.server import label
 from monai_ssl.cli.training import demo, study
 
 __all__ = ["app", "main"]
 
-for command in (demo, split, check, study, bundles, path, init, label):
+for command in (demo, split, check, study, bundles, path, init, inspect, label):
     app.command()(command)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["listed", "print_table", "settings_of"]
+__all__ = ["listed", "plain", "print_table", "settings_of"]
 
 
 def settings_of(pairs: list[str]) -> dict[str, Any]:
@@ -34,6 +34,12 @@ def settings_of(pairs: list[str]) -> dict[str, Any]:
 def listed(text: str | None) -> list[str] | None:
     """Take an option apart at its commas."""
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def plain(text: str, longest: int = 200) -> str:
+    """Make text of a stranger fit for a terminal: nothing in it moves the cursor or hides, and it is cut."""
+    cut = text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cut)
 
 
 def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from monai_ssl.study.execute import bundle_command
 from tests.bundles.helpers import BUNDLE, FAST, load, run_bundle, spoil, train
 from tests.helpers import same
+from tests.payloads import HOSTILE
 
 
 @pytest.fixture
@@ -196,3 +198,66 @@ def test_no_label_of_an_unlabelled_case_and_no_test_case_is_ever_opened(data, tm
     train("mean_teacher", dataset_dir=str(data), output_dir=str(run), cache_rate=1.0, num_workers=1)
     assert (run / "model.pt").is_file()
     assert "consistency" in (run / "steps.csv").read_text()
+
+
+@pytest.mark.parametrize("form", ["pickle protocol 4", "nested in a checkpoint", "safetensors that overlap"])
+@pytest.mark.parametrize(
+    ("config", "setting"),
+    [
+        ("evaluate.yaml", "weights"),
+        ("inference.yaml", "weights"),
+        ("suggest.yaml", "weights"),
+        ("suggest.yaml", "student"),
+        ("train.yaml", "pretrained"),
+        ("train.yaml", "resume"),
+    ],
+)
+def test_hostile_weights_run_nothing_and_are_named(mistake, trained, mri, tmp_path, config, setting, form):
+    run = shutil.copytree(trained, tmp_path / "run")
+    name = "resume.pt" if setting == "resume" else f"evil{'.safetensors' if form.startswith('safetensors') else '.pt'}"
+    HOSTILE[form](run / name, tmp_path / "victim")
+    settings = {"weights": str(run / "model.pt")} if config != "train.yaml" else {}
+    settings[setting] = "true" if setting == "resume" else str(run / name)
+    if config == "inference.yaml":
+        settings |= {"image": str(next(mri.rglob("*.nii.gz")).parent), "dataset_dir": None}
+    output = run if setting == "resume" else tmp_path / "output"
+    line = mistake(config, **{"output_dir": str(output), "device": "cpu", **settings})
+    assert str(run / name) in line
+    assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("config", ["evaluate.yaml", "inference.yaml", "suggest.yaml"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"spacing": "$open('VICTIM', 'w')"},
+        {"initialize": ["$open('VICTIM', 'w')"]},
+        {"network_def": {"_target_": "pathlib.Path.touch", "self": "VICTIM"}},
+    ],
+)
+def test_values_beside_weights_run_nothing(mistake, trained, mri, tmp_path, config, values):
+    run = shutil.copytree(trained, tmp_path / "run")
+    victim = tmp_path / "victim"
+    (run / "preprocessing.json").write_text(json.dumps(values).replace("VICTIM", str(victim)))
+    settings = {"weights": str(run / "model.safetensors"), "device": "cpu", "output_dir": str(tmp_path / "output")}
+    assert "preprocessing.json" in mistake(config, **settings)
+    assert not victim.exists()
+
+
+def test_safetensors_say_the_same_as_the_other_file(trained, mri, tmp_path):
+    figures = []
+    for name in ("model.pt", "model.safetensors"):
+        folder = tmp_path / name
+        run_bundle(
+            "evaluate.yaml",
+            weights=str(trained / name),
+            dataset_dir=str(mri),
+            output_dir=str(folder),
+            device="cpu",
+        )
+        figures.append({**json.loads((folder / "metrics.json").read_text()), "weights": ""})
+    assert figures[0] == figures[1]
+    train("supervised", dataset_dir=str(mri), output_dir=str(tmp_path / "a"), pretrained=str(trained / "model.pt"))
+    safe = str(trained / "model.safetensors")
+    train("supervised", dataset_dir=str(mri), output_dir=str(tmp_path / "b"), pretrained=safe)
+    assert same(dict(load(tmp_path / "a" / "model.pt")), dict(load(tmp_path / "b" / "model.pt")))

@@ -36,10 +36,14 @@ def test_version():
     assert re.fullmatch(r"monai-ssl \d+\.\d+\S*\n", result.stdout)
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("split", "--help"), ("--version",), ("bundles",), ("split",)])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("split", "--help"), ("--version",), ("bundles",), ("split",), ("inspect",)]
+)
 def test_nothing_heavy_is_imported(data, tmp_path, arguments):
     if arguments == ("split",):
         arguments = ("split", "--data", str(data), "--labels", "2", "--output", str(tmp_path / "split.json"))
+    if arguments == ("inspect",):
+        arguments = ("inspect", str(data))
     done = subprocess.run([sys.executable, "-c", IMPORTS, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "heavy: "

@@ -76,3 +76,36 @@ def test_init_writes_a_first_model_or_nothing(tmp_path):
     assert result.exit_code == 1
     assert "model.pt: does not fit this network" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    folder = tmp_path / "stranger"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "train.yaml").write_text(
+        "net: {_target_: monai.networks.nets.UNet}\nx: \"$__import__('os').system('touch victim \\e[2J')\"\n"
+    )
+    return folder
+
+
+def test_inspect_names_what_is_marked_and_ends_with_one(stranger, tmp_path):
+    result = monai_ssl("inspect", stranger, "--json", tmp_path / "found.json")
+    assert result.exit_code == 1
+    assert "1 marked in 1 files with 1 targets, 1 expressions, 0 imports." in result.stdout
+    assert "uses __import__" in result.stdout
+    assert "UNet" not in result.stdout
+    assert "\x1b" not in result.stdout, "nothing of a stranger moves the cursor"
+    assert json.loads((tmp_path / "found.json").read_text())["marked"] == 1
+    assert "monai.networks.nets.UNet" in monai_ssl("inspect", stranger, "--all").stdout
+
+
+def test_inspect_ends_with_zero_where_all_is_inside(stranger):
+    (stranger / "configs" / "train.yaml").write_text("net: {_target_: monai.networks.nets.UNet}\n")
+    result = monai_ssl("inspect", stranger)
+    assert (result.exit_code, result.stdout) == (0, "0 marked in 1 files with 1 targets, 0 expressions, 0 imports.\n")
+
+
+def test_inspect_of_no_folder_is_one_line(tmp_path):
+    result = monai_ssl("inspect", tmp_path / "bundle.zip")
+    assert result.exit_code == 1
+    assert "is no folder. Give the folder of a bundle; unpack an archive first." in result.stderr

@@ -8,10 +8,12 @@ import torch
 from ignite.engine import Events
 from monai.data import Dataset
 from monai.transforms import RandGaussianNoised
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from monai_ssl.data.two_stream import TwoStreamLoader
 from monai_ssl.engines.trainer import SSLTrainer
+from monai_ssl.handlers import checkpoint
 from monai_ssl.handlers.checkpoint import CheckpointWriter, ModelWriter, Resume, fingerprint_difference, read_checkpoint
 from monai_ssl.handlers.schedules import ScheduledLearningRate, ScheduledWeights
 from monai_ssl.handlers.teacher import TeacherUpdate
@@ -143,8 +145,6 @@ def test_the_files_hold_tensors_and_plain_values_and_share_nothing(tmp_path: Pat
 
 
 def test_a_finished_checkpoint_has_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from monai_ssl.handlers import checkpoint
-
     written: list[tuple[str, int]] = []
     save = checkpoint.save_torch
 
@@ -224,3 +224,31 @@ def test_the_scaler_goes_on_and_one_that_was_off_does_not_stop_a_resumption(tmp_
 def test_an_interval_below_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`interval` must be at least 1 step, got 0\."):
         CheckpointWriter(tmp_path / "resume.pt", PRINT, 0)
+
+
+def test_the_same_weights_are_written_as_safetensors_before_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    model = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert helpers.same(load_file(tmp_path / "model.safetensors"), dict(model))
+    written: list[str] = []
+    monkeypatch.setattr(checkpoint, "save_torch", lambda content, path: written.append(path.name))
+    monkeypatch.setattr(checkpoint, "save_safetensors", lambda content, path: written.append(path.name))
+    engine = trainer()
+    ModelWriter([tmp_path / "a" / "model.pt", tmp_path / "b" / "model.pt"])._save(engine)
+    assert written == ["model.safetensors", "model.pt"] * 2
+
+
+def test_a_checkpoint_with_other_content_is_named(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = tmp_path / "resume.pt"
+    state = torch.load(path, weights_only=True)
+    for name in ("objective", "optimizer", "iteration", "scaler"):
+        torch.save({**state, name: "other"}, path)
+        with pytest.raises(UserError, match=rf"resume\.pt: .*{name} is missing or broken.*Start with --overwrite true"):
+            run(tmp_path, resume=True)
+    for name, content in {"objective": {}, "optimizer": {"state": 1}, "weights": {"agree": "x"}}.items():
+        torch.save({**state, name: content}, path)
+        with pytest.raises(UserError, match=r"resume\.pt: does not fit this run.* Restore it, or start anew"):
+            run(tmp_path, resume=True)

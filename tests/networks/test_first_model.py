@@ -15,6 +15,7 @@ from monai_ssl.utils.bundle import is_untrained
 from monai_ssl.utils.bundle_files import copy_bundle, mark_trained
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.seeding import seed_torch
+from monai_ssl.utils.weight_files import save_safetensors
 from tests.helpers import same
 
 PREDICTING = ["semi_segmentation", "focalmix_detection"]
@@ -99,3 +100,11 @@ def test_a_pretraining_needs_none(inference: bool, tmp_path: Path) -> None:
         (bundle / "configs" / "inference.yaml").unlink()
     with pytest.raises(UserError, match=r"needs no first model\. Leave out --weights"):
         write_first_model(bundle, "untrained")
+
+
+def test_safetensors_become_the_file_that_a_server_reads(bundle: Path, tmp_path: Path) -> None:
+    state = config(bundle).get_parsed_content("network_def").state_dict()
+    save_safetensors(state, tmp_path / "weights.safetensors")
+    path = write_first_model(bundle, tmp_path / "weights.safetensors")
+    assert path.name == "model.pt"
+    assert same(torch.load(path, weights_only=True), dict(state))

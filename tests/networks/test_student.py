@@ -8,6 +8,7 @@ from torch import nn
 
 from monai_ssl.networks.student import has_teacher, load_student
 from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.weight_files import save_safetensors
 
 
 def checkpoint(path: Path, network: nn.Module) -> Path:
@@ -50,3 +51,14 @@ def test_whether_there_is_a_teacher_beside_it(tmp_path: Path) -> None:
     assert not has_teacher(path)
     with pytest.raises(UserError, match="there are no weights here"):
         has_teacher(tmp_path / "nothing.pt")
+
+
+def test_safetensors_of_the_objective_hold_a_student_and_those_of_a_model_none(tmp_path: Path) -> None:
+    student = nn.Conv3d(1, 2, 1)
+    objective = torch.load(checkpoint(tmp_path / "resume.pt", student), weights_only=True)["objective"]
+    save_safetensors(objective, tmp_path / "student.safetensors")
+    assert torch.equal(load_student(nn.Conv3d(1, 2, 1), tmp_path / "student.safetensors").weight, student.weight)
+    assert has_teacher(tmp_path / "student.safetensors")
+    save_safetensors(student.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors: holds no student"):
+        load_student(nn.Conv3d(1, 2, 1), tmp_path / "model.safetensors")

@@ -21,6 +21,7 @@ from monai_ssl.networks.transfer import (
     spread_input_channels,
 )
 from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.weight_files import save_safetensors
 from tests.helpers import same
 
 
@@ -255,3 +256,20 @@ def test_a_table_names_what_was_adapted_or_refused() -> None:
 def test_a_module_inside_another_is_counted_once() -> None:
     lines = transfer(matched=("a.weight", "a.b.weight", "a.b.c.weight", "top")).table(rows=3).splitlines()[1:]
     assert {line.split()[0]: int(line.split()[1]) for line in lines} == {"a": 1, "a.b": 2, "top": 1}
+
+
+def test_safetensors_are_read_like_a_state_dict(tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "model.safetensors"
+    save_safetensors(trained.state_dict(), path)
+    assert same(dict(load_weights(network(), path).state_dict()), dict(trained.state_dict()))
+
+
+def test_what_only_runs_code_comes_without_a_way_to_run_it(saved: Callable[[Any], Path]) -> None:
+    class Call:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return print, ("called",)
+
+    path = saved({"weight": Call()})
+    with pytest.raises(UserError, match=r"asks for \S*print, which no weights need.* Nothing was run") as told:
+        read_weights(path)
+    assert "weights_only=False" not in str(told.value)
