@@ -267,8 +267,9 @@ def _remedy(error: Exception) -> str:
     if refused is None:
         return ". Give a model.pt."
     name = refused[1][:80]
-    root = name.split(".")[0]
-    if root in sys.stdlib_module_names and root not in _SEEN_IN_CHECKPOINTS:
+    root, dot, _ = name.partition(".")
+    # torch names a builtin without its module
+    if not dot or (root in sys.stdlib_module_names and root not in _SEEN_IN_CHECKPOINTS):
         return f": it asks for {name}, which no weights need and which may run code. Nothing was run. Do not use it."
     return (
         f": it holds {name} too, and only tensors and plain values are ever unpickled here. If you trust its "

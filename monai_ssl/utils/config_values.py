@@ -78,8 +78,9 @@ def check_components(values: dict[str, Any], where: str, known: Collection[str] 
         strange = next((target for target in targets_in(value) if target not in components), None)
         if strange is not None:
             raise UserError(
-                f"{where}: {name} would make {strange[:80]!r}, and a file beside weights may name nothing but networks "
-                "of MONAI, torch and monai_ssl. If you trust it, name it in the bundle's own config, too."
+                f"{where}: {name} would make {strange[:80]!r}, and a file beside weights may name nothing but "
+                "networks of MONAI, torch and monai_ssl. If you trust it, name it in the bundle's own config or by "
+                f"--{name}#_target_."
             )
         check_values(value, f"{where}, {name}", components=components)
 

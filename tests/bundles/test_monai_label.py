@@ -17,6 +17,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
+from safetensors.torch import load_file
 
 from monai_ssl.data.datalist import load_cases
 from monai_ssl.networks.first_model import write_first_model
@@ -25,7 +26,8 @@ from tests.bundles.helpers import BUNDLE, PRETRAINING, as_own_process, load, rea
 from tests.helpers import same
 
 CHANNELS, STRIDES = [4, 8], [2]
-RUN_FILES = {"model.pt", "resume.pt", "steps.csv", "preprocessing.json", "run_manifest.json", "log.txt", "progress.png"}
+MODELS = {"model.pt", "model.safetensors"}
+RUN_FILES = {"resume.pt", "steps.csv", "preprocessing.json", "run_manifest.json", "log.txt", "progress.png", *MODELS}
 
 
 @pytest.fixture
@@ -145,11 +147,12 @@ def test_a_server_trains_the_bundle(there, validation, bundle, binary, server):
     before = initial_model(bundle) if there else None
     label_train(bundle, binary, validation)
 
-    assert {path.name for path in (bundle / "models").iterdir()} == {"model.pt", "runs"}
+    assert {path.name for path in (bundle / "models").iterdir()} == {*MODELS, "runs"}
     (run,) = (bundle / "models" / "runs").iterdir()
     files = {path.name for path in run.iterdir()} - {".lock", "tensorboard"}
     assert files == RUN_FILES | ({"validation_metrics.json"} if validation else set())
     deployed = load(bundle / "models" / "model.pt")
+    assert same(load_file(bundle / "models" / "model.safetensors"), dict(deployed))
     assert same(dict(deployed), dict(load(run / "model.pt")))
     assert deployed.keys() == UNet(3, 1, 2, CHANNELS, STRIDES, num_res_units=1, norm="INSTANCE").state_dict().keys()
     if there:
