@@ -13,8 +13,10 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.networks.nets import UNet
+from monai.transforms import Compose, LoadImaged
 from torch import nn
 
+from monai_ssl.data.scans import ScanDataset
 from monai_ssl.handlers.checkpoint import ModelWriter, Resume, read_checkpoint
 from monai_ssl.handlers.selection import ModelSelection
 from monai_ssl.handlers.weights_report import WeightsReport
@@ -151,3 +153,12 @@ def test_values_beside_weights_are_never_code(name: str, value: Any, tmp_path: P
         copy_bundle("ssl_pretraining", tmp_path / "copy", run)
     assert not (tmp_path / "victim").exists()
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("reader", ["monai.data.NibabelReader", None])
+def test_a_scan_that_is_a_pickle_is_not_read(reader: str | None, tmp_path: Path) -> None:
+    HOSTILE["object array"](tmp_path / "scan.npy", tmp_path / "victim")
+    load = LoadImaged("image", reader=reader) if reader else LoadImaged("image")
+    with pytest.raises(UserError, match=r"scan\.npy: cannot be read and prepared"):
+        ScanDataset([{"image": str(tmp_path / "scan.npy")}], Compose([load]))[0]
+    assert not (tmp_path / "victim").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ssl.data.entries import AllowedLabels, checked_entry, json_kind, label_pairs
+from monai_ssl.utils.config_values import check_values
 from monai_ssl.utils.errors import UserError
 
 __all__ = [
@@ -204,7 +205,8 @@ def class_names(
         default: the names if no list is given (both None) or the list has no ``labels``.
 
     Raises:
-        UserError: if the values are not 0, 1, 2, ..., names repeat, or there are neither ``labels`` nor ``default``.
+        UserError: if the values are not 0, 1, 2, ..., names repeat or would be code in a config, or there are neither
+            ``labels`` nor ``default``.
     """
     given = bool(datalist or dataset_dir)
     path = find_datalist(datalist, dataset_dir) if given or default is None else None
@@ -220,6 +222,7 @@ def class_names(
             f'{path}: `labels` must name the values 0, 1, 2, ... once each, as {{"0": "background", "1": "spleen"}}, '
             f"got {json.dumps(labels)}."
         )
+    check_values(names, f"{path}: `labels`")  # they become a part of the config that uses the weights
     return names
 
 

@@ -19,8 +19,8 @@ from monai_ssl.utils.errors import UserError
 
 __all__ = ["describe_estimate", "pretrainings_left", "read_times"]
 
-# float32 student, teacher and the optimiser's two moments in resume.pt, the deployed network in model.pt
-_BYTES_A_PARAMETER = 4 * 5
+# float32 student, teacher and the optimiser's two moments in resume.pt, the deployed network in both its files
+_BYTES_A_PARAMETER = 4 * 6
 
 
 def describe_estimate(

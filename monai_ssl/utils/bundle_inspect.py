@@ -22,7 +22,7 @@ __all__ = ["Finding", "Inspection", "inspect_bundle"]
 
 _FILES = 5_000
 # of all files together, so that a bundle of large ones takes minutes at most
-_CONFIG_BYTES, _PICKLES = 2**23, 50
+_CONFIG_BYTES, _PICKLES = 2**22, 50
 _SKIPPED = "it was not looked at"
 _CODE = (
     ".py",

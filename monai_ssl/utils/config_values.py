@@ -1,13 +1,13 @@
-"""Values that come from outside and go into a bundle's config, where text may be code: plain ones pass."""
+"""Values that come from outside and go into a bundle's config, where text may be code: plain ones pass.
+
+No MONAI and no torch before a component is judged, so that the command line stays fast.
+"""
 
 from __future__ import annotations
 
 import pydoc
 from collections.abc import Collection, Iterator
 from typing import Any
-
-from monai.transforms import Transform
-from torch import nn
 
 from monai_ssl.utils.errors import UserError
 
@@ -109,6 +109,9 @@ def _is_class_of(target: str, homes: tuple[str, ...]) -> bool:
     inside = tuple(f"{home}." for home in homes)
     if not target.startswith(inside):
         return False
+    from monai.transforms import Transform
+    from torch import nn
+
     try:
         found = pydoc.locate(target)
     except pydoc.ErrorDuringImport:

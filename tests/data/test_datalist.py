@@ -329,6 +329,12 @@ def test_class_names_must_be_consecutive(write, labels):
         class_names(write({"training": [], "labels": labels}), default=["x"])
 
 
+@pytest.mark.parametrize("name", ["$open('victim', 'w')", "@network", "%other.yaml"])
+def test_a_class_name_that_would_be_code_in_a_config_is_refused(write, name):
+    with pytest.raises(UserError, match=r"`labels`: .* is code in a config"):
+        class_names(write({"training": [], "labels": {"0": "background", "1": name}}))
+
+
 def test_class_names_fall_back_to_the_default(write):
     default = ["background", "thing"]
     assert class_names(None, None, default) == default

@@ -17,7 +17,7 @@ def test_before_any_run_the_network_tells_the_disk_and_nothing_the_time(tmp_path
     study, specs = open_study(write_plan(tmp_path, settings=channels), tmp_path / "out")
     runs, disk, time = describe_estimate(study, specs, 1)
     assert runs == "8 runs of 4 steps: 0 finished, 8 to do."
-    assert disk.startswith("Disk: about 2 MB (by the networks' sizes")  # 8 runs of 15 thousand values, 20 bytes each
+    assert disk.startswith("Disk: about 3 MB (by the networks' sizes")  # 8 runs of 15 thousand values, 24 bytes each
     hint = "before its first run is done"
     assert time == f"Time: not known for mean_teacher {hint}, supervised {hint}."
 
