@@ -6,19 +6,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from monai_ssl.data.boxes import box_source
-from monai_ssl.data.datalist import class_names, load_cases
+from monai_ssl.data.datalist import channel_count, class_names, load_cases
 from monai_ssl.data.images import images_to_learn_from, images_to_predict
 from monai_ssl.data.leaks import check_leaks
 
 if TYPE_CHECKING:
+    from monai_ssl.data.readers import ScanReader
     from monai_ssl.data.scans import ScanDataset
     from monai_ssl.data.seen_scans import warn_of_seen_scans, write_seen_scans
     from monai_ssl.data.two_stream import TwoStreamLoader
 
 __all__ = [
     "ScanDataset",
+    "ScanReader",
     "TwoStreamLoader",
     "box_source",
+    "channel_count",
     "check_leaks",
     "class_names",
     "images_to_learn_from",
@@ -30,6 +33,7 @@ __all__ = [
 
 _HEAVY = {
     "ScanDataset": "monai_ssl.data.scans",
+    "ScanReader": "monai_ssl.data.readers",
     "TwoStreamLoader": "monai_ssl.data.two_stream",
     "warn_of_seen_scans": "monai_ssl.data.seen_scans",
     "write_seen_scans": "monai_ssl.data.seen_scans",

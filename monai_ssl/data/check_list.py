@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import posixpath
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from monai_ssl.data.check_facts import Fault
 from monai_ssl.data.datalist import PARTS, absolute_path, list_folder, read_datalist
-from monai_ssl.data.entries import AllowedLabels, checked_entry, json_kind, label_pairs
+from monai_ssl.data.entries import AllowedLabels, channels_of, checked_entry, json_kind, label_pairs
+from monai_ssl.data.formats import stem_of
+from monai_ssl.data.nnunet import refuse_unsupported_labels
 from monai_ssl.data.patients import patient_rule
 from monai_ssl.utils.errors import UserError
 
@@ -82,7 +82,7 @@ def read_listing(
     entries = [(part, e) for part in PARTS for e in _entries(data, part, allowed, listing.faults)]
     listing.channels = _channels(data, listing.faults)
     if not any("box" in entry or isinstance(entry.get("label"), int) for _, entry in entries):
-        listing.classes = _classes(data, listing.faults)
+        listing.classes = _classes(path, data, listing.faults)
     patients = _patients(entries, patient_regex, listing.faults)
     for (part, entry), patient in zip(entries, patients, strict=True):
         label = entry.get("label") if part != "unlabeled" else None
@@ -99,7 +99,7 @@ def read_listing(
 
 def case_name(image: str) -> str:
     """Return the name of an image file without its suffix."""
-    return re.sub(r"(\.nii|\.nrrd|\.mha)?(\.gz)?$", "", posixpath.basename(image), flags=re.IGNORECASE) or image
+    return stem_of(image) or image
 
 
 def _top_level(path: Path, faults: list[Fault]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _top_level(path: Path, faults: list[Fault]) -> dict[str, Any]:
         json.dumps(data, ensure_ascii=False).encode()  # half a character pair can be written as JSON and is no text
         if isinstance(data, dict) and any(part in data for part in PARTS):
             return data
-        read_datalist(path)
+        return read_datalist(path)
     except UserError as error:
         told = _without(path, error)
     except RecursionError:
@@ -145,8 +145,13 @@ def _entries(data: dict[str, Any], part: str, allowed: AllowedLabels, faults: li
     return good
 
 
-def _classes(data: dict[str, Any], faults: list[Fault]) -> dict[int, str]:
+def _classes(path: Path, data: dict[str, Any], faults: list[Fault]) -> dict[int, str]:
     if (labels := data.get("labels")) is None:
+        return {}
+    try:
+        refuse_unsupported_labels(path, labels)
+    except UserError as error:
+        faults.append(Fault("labels", _without(path, error)))
         return {}
     classes = _pairs(data)
     names = list(classes.values())
@@ -166,11 +171,10 @@ def _pairs(data: dict[str, Any]) -> dict[int, str]:
 
 
 def _channels(data: dict[str, Any], faults: list[Fault]) -> int | None:
+    if (channels := channels_of(data)) is not None:
+        return channels
     for key in ("modality", "channel_names"):
-        named = data.get(key)
-        if isinstance(named, (dict, list)) and named:
-            return len(named)
-        if named is not None and not isinstance(named, str):
+        if (named := data.get(key)) is not None and not isinstance(named, str):
             faults.append(Fault("list", f"`{key}` must name the channels, got {json.dumps(named)}"))
     return 1 if data.get("tensorImageSize") == "3D" else None
 

@@ -1,4 +1,4 @@
-"""Data lists in Decathlon form with our ``unlabeled`` part: find, read, check, resolve paths.
+"""Data lists in Decathlon form with our ``unlabeled`` part, and folders of nnU-Net: find, read, check, resolve paths.
 
 Nothing here opens an image or a label, and neither MONAI nor torch is imported, so that the command line stays fast.
 """
@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_ssl.data.entries import AllowedLabels, checked_entry, json_kind, label_pairs
+from monai_ssl.data.entries import AllowedLabels, channels_of, checked_entry, json_kind, label_pairs
+from monai_ssl.data.nnunet import is_nnunet, nnunet_parts, refuse_unsupported_labels
 from monai_ssl.utils.config_values import check_values
 from monai_ssl.utils.errors import UserError
 
 __all__ = [
     "PARTS",
     "absolute_path",
+    "channel_count",
     "class_names",
     "find_datalist",
     "list_folder",
@@ -66,7 +68,8 @@ def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False, b
     """Read a data list and check its shape.
 
     Entries that are plain strings, as in Decathlon's ``test``, become ``{"image": string}`` (in ``test`` and
-    ``unlabeled``). Paths stay as written. Entries are counted from 1 in messages.
+    ``unlabeled``). Paths stay as written. Entries are counted from 1 in messages. A ``dataset.json`` of nnU-Net, which
+    lists no cases, gets those of its folder, see :func:`~monai_ssl.data.nnunet.nnunet_parts`.
 
     Args:
         path: the JSON file.
@@ -76,7 +79,7 @@ def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False, b
             background, and is the limit of the classes where it is there.
 
     Raises:
-        UserError: if the file is unreadable, is no JSON, is no Decathlon list, or its boxes are wrong.
+        UserError: if the file is unreadable, is no JSON, is no list, or its boxes are wrong.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -86,11 +89,8 @@ def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False, b
         raise UserError(f"{path}: cannot be read as a JSON text file: {error}.") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: the top level must be an object with a `training` list, got {json_kind(data)}.")
-    if "training" not in data and ("channel_names" in data or "file_ending" in data):
-        raise UserError(
-            f"{path}: this is an nnU-Net dataset.json without cases; a Decathlon list is expected, with "
-            "`training`: a list of entries of `image` and `label`."
-        )
+    if is_nnunet(data):
+        data |= nnunet_parts(Path(path), data)
     allowed = AllowedLabels(class_labels, boxes, [name for _, name in label_pairs(data.get("labels"))])
     for part in PARTS:
         if part in data:
@@ -140,6 +140,8 @@ def load_cases(
     paths = ("image",) if part == "unlabeled" else ("image", "label")
     cases = []
     data = read_datalist(path, class_labels=class_labels, boxes=boxes)
+    if part != "unlabeled":
+        refuse_unsupported_labels(path, data.get("labels"))
     for number, entry in enumerate(data.get(part, []), 1):
         if part == "unlabeled":
             entry = {"image": entry["image"]}
@@ -215,6 +217,7 @@ def class_names(
         if default is None:
             raise UserError(f'{path}: `labels` is missing: add e.g. "labels": {{"0": "background", "1": "spleen"}}.')
         return list(default)
+    refuse_unsupported_labels(str(path), labels)
     pairs = label_pairs(labels)
     values, names = [value for value, _ in pairs], [name for _, name in pairs]
     if not pairs or values != list(range(len(pairs))) or len(set(names)) != len(names):
@@ -224,6 +227,26 @@ def class_names(
         )
     check_values(names, f"{path}: `labels`")  # they become a part of the config that uses the weights
     return names
+
+
+def channel_count(
+    datalist: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str] | None = None, default: int = 1
+) -> int:
+    """Return the number of channels that a list names, see :func:`~monai_ssl.data.entries.channels_of`.
+
+    Args:
+        datalist: as in :func:`find_datalist`.
+        dataset_dir: folder of the data set; without a list it may be one of scans.
+        default: the number if there is no list, or it names none.
+
+    Raises:
+        UserError: if the list cannot be read.
+    """
+    listed = datalist or (dataset_dir and (Path(dataset_dir) / "dataset.json").is_file())
+    if not listed:
+        return default
+    path = find_datalist(datalist, dataset_dir)
+    return channels_of(read_datalist(path, class_labels=True, boxes=True)) or default
 
 
 def list_folder(path: Path, dataset_dir: str | os.PathLike[str] | None) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from monai_ssl.data.boxes import checked_boxes
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["AllowedLabels", "checked_entry", "json_kind", "label_pairs"]
+__all__ = ["AllowedLabels", "channels_of", "checked_entry", "json_kind", "label_pairs"]
 
 _MAY_BE_STRINGS = ("unlabeled", "test")  # Decathlon's `test` is a list of image paths
 
@@ -62,6 +63,21 @@ def label_pairs(labels: Any) -> list[tuple[int, str]]:
         if all(str(value).isdecimal() and isinstance(name, str) for value, name in pairs):
             return sorted((int(value), name) for value, name in pairs)
     return []
+
+
+def channels_of(data: Mapping[str, Any]) -> int | None:
+    """Count the channels that a list names, as ``channel_names`` of nnU-Net or ``modality`` of the Decathlon.
+
+    Args:
+        data: the list.
+
+    Returns:
+        None where it names none.
+    """
+    for key in ("channel_names", "modality"):
+        if isinstance(named := data.get(key), (dict, list)) and named:
+            return len(named)
+    return None
 
 
 def json_kind(value: Any) -> str:

@@ -6,16 +6,17 @@ import os
 from pathlib import Path
 
 from monai_ssl.data.datalist import load_images
+from monai_ssl.data.formats import ending_of, scans_of, stem_of
 from monai_ssl.data.leaks import check_leaks
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["images_to_learn_from", "images_to_predict", "prediction_path"]
 
-_ENDINGS = (".nii.gz", ".nii")
+_FORMATS = "NIfTI, NRRD, MetaImage or DICOM"
 
 
 def images_to_learn_from(
-    datalist: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str] | None
+    datalist: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str] | None, channels: int = 1
 ) -> list[dict[str, str]]:
     """The cases ``{"image": path}`` of a pretraining: a list's training and unlabelled scans, or a folder of scans.
 
@@ -24,13 +25,14 @@ def images_to_learn_from(
     Args:
         datalist: as in :func:`~monai_ssl.data.datalist.find_datalist`.
         dataset_dir: folder that the list's paths are relative to; without a list, a folder with ``dataset.json``, or
-            else of NIfTI files (not those of its subfolders).
+            else of scans, see :func:`~monai_ssl.data.formats.scans_of`.
+        channels: of a case, whose further files in a folder of scans are none of their own.
 
     Raises:
         UserError: when there is no scan, files are missing, or the list has a scan or a patient on two sides.
     """
     if datalist is None and dataset_dir is not None and not (Path(dataset_dir) / "dataset.json").is_file():
-        return [{"image": str(file.resolve())} for file in _scans_of(Path(dataset_dir), "dataset_dir")]
+        return [{"image": str(file.resolve())} for file in _scans_of(Path(dataset_dir), "dataset_dir", channels)]
     check_leaks(datalist, dataset_dir)
     return load_images(datalist, dataset_dir, ("training", "unlabeled"))
 
@@ -41,34 +43,40 @@ def images_to_predict(
     postfix: str = "seg",
     overwrite: bool = False,
     ending: str = ".nii.gz",
+    channels: int = 1,
 ) -> list[dict[str, str]]:
     """The cases ``{"image": path}`` of an inference run, in the order of their names.
 
     Args:
-        image: a NIfTI file, or a folder whose NIfTI files are all taken (not those of its subfolders).
+        image: a file in any format of :class:`~monai_ssl.data.readers.ScanReader`, the folder of a DICOM series, or a
+            folder of scans, see :func:`~monai_ssl.data.formats.scans_of`.
         output_dir: where the predictions will be written, see :func:`prediction_path`.
         postfix: what is added to a prediction's name.
         overwrite: whether predictions that are there already may be replaced.
         ending: of a prediction's name.
+        channels: of a case, which is named by its first file, ``<case>_0000``.
 
     Raises:
-        UserError: when there is no NIfTI file, two of one stem, a prediction that is there already, or the predictions
+        UserError: when there is no scan, two of one stem, a prediction that is there already, or the predictions
             would lie among the scans.
     """
     if image is None:
-        raise UserError("image: give --image FILE.nii.gz or --image FOLDER of NIfTI files.")
+        raise UserError("image: give --image FILE, such as scan.nii.gz, or --image FOLDER of scans.")
     path = Path(image)
     if path.is_dir() and path.resolve() == Path(output_dir).resolve():
         raise UserError(f"{path}: predictions would lie among the scans. Choose another --output_dir.")
     if path.is_dir():
-        files = _scans_of(path, "image")
-    elif path.is_file() and path.name.endswith(_ENDINGS):
+        files = _scans_of(path, "image", channels)
+    elif path.is_file() and ending_of(path):
         files = [path]
     else:
-        raise UserError(f"{path}: is neither a NIfTI file (.nii, .nii.gz) nor a folder. Give --image FILE or FOLDER.")
+        raise UserError(
+            f"{path}: is neither a scan (.nii, .nii.gz, .nrrd, .mha, .mhd, .dcm) nor a folder. Give --image FILE or "
+            "FOLDER."
+        )
     outputs: dict[Path, Path] = {}
     for file in files:
-        output = prediction_path(file, output_dir, postfix, ending)
+        output = prediction_path(file, output_dir, postfix, ending, channels)
         if output in outputs:
             raise UserError(f"{file}: its prediction would overwrite that of {outputs[output].name}. Rename one.")
         if output.exists() and not overwrite:
@@ -78,27 +86,28 @@ def images_to_predict(
 
 
 def prediction_path(
-    image: str | os.PathLike[str], output_dir: str | os.PathLike[str], postfix: str, ending: str = ".nii.gz"
+    image: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    postfix: str,
+    ending: str = ".nii.gz",
+    channels: int = 1,
 ) -> Path:
     """Where the prediction of a scan is written: ``output_dir/<stem of the scan>_<postfix><ending>``.
 
     Args:
-        image: the scan's file.
+        image: the scan's file, or the folder of a DICOM series.
         output_dir: folder of the predictions.
         postfix: what is added to the scan's stem.
         ending: of the file's name.
+        channels: of a case, see :func:`~monai_ssl.data.formats.stem_of`.
     """
-    stem = Path(image).name.removesuffix(".gz").removesuffix(".nii")
-    return Path(output_dir) / f"{stem}_{postfix}{ending}"
+    return Path(output_dir) / f"{stem_of(image, channels)}_{postfix}{ending}"
 
 
-def _scans_of(folder: Path, setting: str) -> list[Path]:
+def _scans_of(folder: Path, setting: str, channels: int) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: `{setting}` must be an existing folder, and there is none of this name.")
-    # macOS archives carry a hidden ._<name> beside every file
-    found = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    files = sorted(file for file in found if file.name.endswith(_ENDINGS))
-    if not files:
+    if not (found := scans_of(folder, channels)):
         what = "neither dataset.json nor a" if setting == "dataset_dir" else "no"
-        raise UserError(f"{folder}: holds {what} NIfTI file (.nii, .nii.gz). Give another --{setting} FOLDER.")
-    return files
+        raise UserError(f"{folder}: holds {what} scan ({_FORMATS}). Give another --{setting} FOLDER.")
+    return found

@@ -7,14 +7,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from monai_ssl.data.formats import stem_of
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["BY_FILE_NAME", "check_apart", "image_of", "patient_rule"]
 
 BY_FILE_NAME = "file name without its suffix"
 """The rule where neither the list nor an expression names patients."""
-
-_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def image_of(entry: dict[str, Any]) -> str:
@@ -90,6 +89,4 @@ def _matched(pattern: re.Pattern[str], entry: dict[str, Any]) -> str:
 
 def _stem(entry: dict[str, Any]) -> str:
     """Return the file name without a known suffix; the dots of other names stay, as in DICOM identifiers."""
-    name = posixpath.basename(image_of(entry))
-    suffix = next((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)] or name
+    return stem_of(image_of(entry))

@@ -65,24 +65,26 @@ def find_images(
     output_dir: str | os.PathLike[str],
     postfix: str,
     overwrite: bool = False,
+    channels: int = 1,
 ) -> list[dict[str, str]]:
     """Scans of a file, a folder, or all parts of a data list, as ``{"image": path}``; labels are never looked at.
 
     Args:
-        image: a NIfTI file or a folder of them; goes first.
+        image: a scan or a folder of them, see :func:`~monai_ssl.data.images.images_to_predict`; goes first.
         datalist: a Decathlon list, whose scans of every part are taken.
         dataset_dir: folder that the list's paths are relative to; without a list, a folder with ``dataset.json`` or of
-            NIfTI files.
+            scans.
         output_dir: where files named ``<stem>_<postfix>.nii.gz`` will be written.
         postfix: what is added to a file's name.
         overwrite: whether such files may be replaced.
+        channels: of a case, which is named by its first file, ``<case>_0000``.
 
     Raises:
         UserError: when there is no scan, or a file would be overwritten.
     """
     listed = datalist or (dataset_dir and (Path(dataset_dir) / "dataset.json").is_file())
     if image or not listed:
-        return images_to_predict(image or dataset_dir, output_dir, postfix, overwrite)
+        return images_to_predict(image or dataset_dir, output_dir, postfix, overwrite, channels=channels)
     return load_images(datalist, dataset_dir)
 
 

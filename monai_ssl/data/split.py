@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ssl.data.datalist import PARTS, find_datalist, read_datalist
+from monai_ssl.data.nnunet import refuse_unsupported_labels
 from monai_ssl.data.patients import BY_FILE_NAME, check_apart, image_of, patient_rule
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import write_json
@@ -35,6 +36,7 @@ _CARRIED = (
     "license",
     "release",
     "modality",
+    "channel_names",
     "labels",
     "box_mode",
     "tensorImageSize",
@@ -136,8 +138,10 @@ def write_split(
         raise UserError(f"{target}: `output` must not be the source list itself, whose labels would be lost.")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: `output` exists already: choose another name or pass --overwrite.")
+    listed = read_datalist(source, boxes=True)
+    refuse_unsupported_labels(source, listed.get("labels"))
     try:
-        split = make_split(read_datalist(source, boxes=True), **choices)
+        split = make_split(listed, **choices)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     split["split"]["source"] = source.name

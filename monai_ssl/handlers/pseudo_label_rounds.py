@@ -19,8 +19,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Invertd
+from monai.utils import MetaKeys
 from torch import Tensor, nn
 
+from monai_ssl.data.formats import ending_of
 from monai_ssl.data.probe_cases import common_folder
 from monai_ssl.losses.confidence import confidence_mask
 from monai_ssl.networks.fit import undisturbed
@@ -176,8 +178,9 @@ class PseudoLabelRounds:
         counts: dict[str, Tensor] = {}
         places = {str(case["image"]): index for index, case in enumerate(self.scans.data)}
         for image, index in list(places.items())[idist.get_rank() :: idist.get_world_size()]:
-            labels, counts[image] = self._predict(objective, self.scans[index]["image"], device)
-            _write_label(self._file(number, image), labels, image)
+            scan = self.scans[index]["image"]
+            labels, counts[image] = self._predict(objective, scan, device)
+            _write_label(self._file(number, image), labels, image, scan.meta[MetaKeys.ORIGINAL_AFFINE])
         counts = {image: table for part in _gather(counts) for image, table in part.items()}
         if first:
             self._report(number, counts)
@@ -238,14 +241,14 @@ def _case_names(images: Sequence[str]) -> dict[str, str]:
     """The path of each scan below the folder of all, without its ending unless it would be another scan's name then."""
     base = common_folder([{"image": image} for image in images])
     paths = {image: os.path.relpath(image, base) for image in images}
-    short = {image: path.removesuffix(".gz").removesuffix(".nii") for image, path in paths.items()}
+    short = {image: path[: len(path) - len(ending_of(path))] for image, path in paths.items()}
     names = list(short.values())
     return {image: paths[image] if names.count(name) > 1 else name for image, name in short.items()}
 
 
-def _write_label(path: Path, labels: Tensor, image: str) -> None:
-    scan: Any = nib.load(image)
-    label = nib.Nifti1Image(labels.numpy(), scan.affine, dtype=np.uint8)
+def _write_label(path: Path, labels: Tensor, image: str, affine: Any) -> None:
+    label = nib.Nifti1Image(labels.numpy(), np.asarray(affine, dtype=np.float64), dtype=np.uint8)
+    scan: Any = nib.load(image) if ending_of(image).lower() in (".nii", ".nii.gz") else None
     if isinstance(scan, nib.Nifti1Pair):
         for field in _GEOMETRY:
             label.header[field] = scan.header[field]

@@ -52,6 +52,7 @@ every_file = pytest.mark.parametrize(
 )
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.name)
 that_predicts = pytest.mark.parametrize("bundle", [BUNDLE, DETECTION], ids=lambda bundle: bundle.name)
+TOLD_BY_THE_LIST = "$monai_ssl.data.channel_count(@datalist, @dataset_dir)"
 # what a name says by itself
 PLAIN = {
     *("bundle_root", "output_dir", "device", "in_channels", "class_names", "network_b", "weight_decay"),
@@ -76,8 +77,10 @@ def dictionaries(value):
 @pytest.mark.parametrize("name", ["evaluate.yaml", "inference.yaml"])
 def test_what_a_volume_looks_like_to_the_network_is_said_alike(name, bundle):
     train, other = read("train.yaml", bundle), read(name, bundle)
-    for key in set(MODEL_KEYS) - {"class_names"}:
+    for key in set(MODEL_KEYS) - {"class_names", "in_channels"}:
         assert other[key] == train[key], key
+    # a list tells training how many channels there are, and a trained model all others
+    assert (other["in_channels"], train["in_channels"]) in [(1, 1), (1, TOLD_BY_THE_LIST)]
     assert str(other["class_names"]).replace("'", "") in train["class_names"].replace("'", "")
     assert train["settings"].count("'") == 2 * len(MODEL_KEYS)
     assert all(f"'{key}'" in train["settings"] for key in MODEL_KEYS)
@@ -85,6 +88,11 @@ def test_what_a_volume_looks_like_to_the_network_is_said_alike(name, bundle):
 
 def without_keys(step, *more):
     return {key: value for key, value in step.items() if key not in ("keys", "allow_missing_keys", "mode", *more)}
+
+
+def of_images(steps):
+    """What prepares an image, without the step that reads a label."""
+    return [step for step in steps if step["keys"] != "label"]
 
 
 def without_host(steps):
@@ -101,7 +109,7 @@ def test_an_image_is_prepared_alike_everywhere():
     validation = train["validate"]["image_loading"]
     assert evaluate["preprocessing"]["transforms"] == validation
     predicting = without_host(inference["preprocessing"]["transforms"])
-    assert [without_keys(step) for step in predicting] == [without_keys(step) for step in validation]
+    assert [without_keys(step) for step in predicting] == [without_keys(step) for step in of_images(validation)]
     # training pads after that, and takes the label along
     assert [without_keys(step) for step in train["loading"][:-1]] == [without_keys(step) for step in validation]
     assert train["loading"][-1]["_target_"] == "monai.transforms.SpatialPadd"
@@ -128,7 +136,10 @@ def test_a_detector_sees_scans_alike_everywhere():
     assert train["validate"]["preprocessing"]["transforms"] == "$@opening#labeled + @intensities + @boxes"
     unlabeled = train["opening"]["unlabeled"] + train["intensities"]
     predicting = without_host(inference["preprocessing"]["transforms"])
-    assert predicting == unlabeled == without_host(read("inference.yaml")["preprocessing"]["transforms"])
+    assert predicting == unlabeled
+    segmenting = without_host(read("inference.yaml")["preprocessing"]["transforms"])
+    # which reads the channels of a case from several files
+    assert [without_keys(step, "reader") for step in segmenting] == [without_keys(step, "reader") for step in unlabeled]
     assert [without_keys(step) for step in labeled[: len(unlabeled)]] == [without_keys(step) for step in unlabeled]
     assert labeled[len(unlabeled) :] == train["boxes"]
     assert all(evaluate[name] == train[name] for name in ("volumes", "volume_modes"))
@@ -156,7 +167,9 @@ def test_a_pretraining_prepares_a_scan_as_the_segmentation_does():
     for key in ("modality", "orientation", "spacing", "intensity_range", "patch_size", "in_channels"):
         assert ours[key] == theirs[key], key
     assert {**ours["network_def"], "out_channels": 0} == {**theirs["network_def"], "out_channels": 0}
-    steps = [[without_keys(step, "spatial_size", "mode") for step in train["loading"]] for train in (ours, theirs)]
+    steps = [
+        [without_keys(step, "spatial_size", "mode") for step in of_images(train["loading"])] for train in (ours, theirs)
+    ]
     assert steps[0] == steps[1]
     for name in ("assess.yaml", "inference.yaml"):
         loading = [without_keys(step) for step in read(name, PRETRAINING)["image_loading"]]
@@ -249,7 +262,7 @@ def test_the_metadata_is_what_the_model_zoo_wants(bundle):
     inputs, outputs = (metadata["network_data_format"][key] for key in ("inputs", "outputs"))
     assert next(iter(inputs)) == "image"
     assert next(iter(outputs)) == "pred"
-    assert inputs["image"]["num_channels"] == read("train.yaml", bundle)["in_channels"]
+    assert inputs["image"]["num_channels"] == read("inference.yaml", bundle)["in_channels"]
     if bundle == BUNDLE:
         assert list(outputs["pred"]["channel_def"].values()) == read("inference.yaml")["class_names"]
     assert re.search("_(segmentation|pretraining|detection)$", bundle.name)

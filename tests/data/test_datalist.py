@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ssl.data.datalist import class_names, find_datalist, load_cases, load_images, read_datalist
+from monai_ssl.data.datalist import channel_count, class_names, find_datalist, load_cases, load_images, read_datalist
 from monai_ssl.data.leaks import check_leaks
 from monai_ssl.utils.errors import UserError
 
@@ -46,6 +46,25 @@ def test_find_takes_a_file_a_folder_or_the_dataset_folder(write, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("said", "channels"),
+    [
+        ({"modality": {"0": "CT"}}, 1),
+        ({"modality": {"0": "T2", "1": "ADC"}}, 2),
+        ({"modality": {"0": "T2", "1": "ADC"}, "channel_names": {"0": "T2", "1": "ADC", "2": "DWI"}}, 3),
+        ({"modality": "MRI"}, 1),
+        ({}, 1),
+    ],
+)
+def test_a_list_tells_the_number_of_channels(write, tmp_path, said, channels):
+    path = write({"training": [], **said})
+    assert channel_count(path) == channel_count(None, tmp_path) == channels
+
+
+def test_where_there_is_no_list_there_is_one_channel(tmp_path):
+    assert channel_count(None) == channel_count(None, tmp_path) == 1
+
+
+@pytest.mark.parametrize(
     ("datalist", "dataset_dir", "message"),
     [
         (None, None, r"`datalist` .* or `dataset_dir` .* must be given"),
@@ -70,7 +89,10 @@ def test_find_says_what_is_expected(tmp_path, monkeypatch, datalist, dataset_dir
         ('{"training": [\n  1,,\n]}', r"dataset\.json: not valid JSON at line 2, column 5"),
         ([], "top level must be an object with a `training` list, got a list"),
         ({"name": "x"}, "at least one of the parts"),
-        ({"channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}, "nnU-Net dataset.json.*Decathlon list is expected"),
+        (
+            {"channel_names": {"0": "CT"}, "file_ending": ".nii.gz"},
+            "nnU-Net dataset.json, and there is no folder imagesTr",
+        ),
         ({"training": {"image": "a"}}, "`training` must be a list of entries, got an object"),
         ({"training": [case("a"), 3]}, "entry 2 of `training` must be an object with `image`, got a number"),
         ({"training": ["a.nii.gz"]}, "entry 1 of `training` must be an object with `image`, got a string"),
@@ -322,7 +344,7 @@ def test_class_names_sort_by_number_not_by_text(write):
 
 @pytest.mark.parametrize(
     "labels",
-    [{"0": "a", "2": "b"}, {"1": "a"}, {"a": 0, "b": 0}, {"0": "a", "1": "a"}, {"a": [0, 1]}, {}, ["a"], {"a": "b"}],
+    [{"0": "a", "2": "b"}, {"1": "a"}, {"a": 0, "b": 0}, {"0": "a", "1": "a"}, {}, ["a"], {"a": "b"}],
 )
 def test_class_names_must_be_consecutive(write, labels):
     with pytest.raises(UserError, match=r"dataset\.json: `labels` must name the values 0, 1, 2, \.\.\. once each"):

@@ -59,6 +59,32 @@ def test_a_prediction_with_another_ending_is_not_there(tmp_path: Path) -> None:
     assert len(images_to_predict(folder, tmp_path / "out", "boxes", overwrite=True, ending=".json")) == 1
 
 
+def test_scans_of_every_format_and_series_have_a_prediction(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.nrrd", "b.mha", "c.mhd", "c.raw", "d.NII.GZ", "source/1.dcm")
+    found = images_to_predict(tmp_path / "in", tmp_path / "out")
+    assert names(found) == ["a.nrrd", "b.mha", "c.mhd", "d.NII.GZ"]
+    touch(tmp_path / "studies", "1.2.840.1/1.dcm", "1.2.840.2/1.dcm")
+    assert names(images_to_predict(tmp_path / "studies", tmp_path / "out")) == ["1.2.840.1", "1.2.840.2"]
+    assert names(images_to_predict(tmp_path / "studies/1.2.840.1", tmp_path / "out")) == ["1.2.840.1"]
+    assert names(images_to_predict(tmp_path / "studies/1.2.840.1/1.dcm", tmp_path / "out")) == ["1.dcm"]
+    assert names(images_to_learn_from(None, tmp_path / "studies")) == ["1.2.840.1", "1.2.840.2"]
+    touch(tmp_path / "out", "1.2.840.2_seg.nii.gz")
+    with pytest.raises(UserError, match=r"1\.2\.840\.2_seg\.nii\.gz: is there already"):
+        images_to_predict(tmp_path / "studies", tmp_path / "out")
+
+
+def test_a_case_of_several_files_has_one_prediction(tmp_path: Path) -> None:
+    touch(tmp_path / "in", *(f"{case}_000{number}.nii.gz" for case in "ab" for number in (0, 1)))
+    assert names(images_to_predict(tmp_path / "in", tmp_path, channels=2)) == ["a_0000.nii.gz", "b_0000.nii.gz"]
+    assert names(images_to_learn_from(None, tmp_path / "in", 2)) == ["a_0000.nii.gz", "b_0000.nii.gz"]
+    assert len(images_to_predict(tmp_path / "in", tmp_path)) == 4
+    touch(tmp_path, "a_seg.nii.gz", "in/a.nii.gz")
+    with pytest.raises(UserError, match=r"a_seg\.nii\.gz: is there already"):
+        images_to_predict(tmp_path / "in", tmp_path, channels=2)
+    with pytest.raises(UserError, match=r"a_0000\.nii\.gz: its prediction would overwrite that of a\.nii\.gz"):
+        images_to_predict(tmp_path / "in", tmp_path, channels=2, overwrite=True)
+
+
 def test_two_scans_of_one_stem_are_refused(tmp_path: Path) -> None:
     folder = touch(tmp_path / "in", "a.nii", "a.nii.gz")
     with pytest.raises(UserError, match=r"a\.nii\.gz: its prediction would overwrite that of a\.nii\. Rename one\."):
@@ -70,9 +96,9 @@ def test_what_is_no_scan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"image: give --image FILE"):
         images_to_predict(None, tmp_path)
     for name in ("notes.txt", "missing.nii.gz"):
-        with pytest.raises(UserError, match=rf"{name}: is neither a NIfTI file \(\.nii, \.nii\.gz\) nor a folder"):
+        with pytest.raises(UserError, match=rf"{name}: is neither a scan \(\.nii, .*\.dcm\) nor a folder"):
             images_to_predict(tmp_path / name, tmp_path)
-    with pytest.raises(UserError, match=r"empty: holds no NIfTI file"):
+    with pytest.raises(UserError, match=r"empty: holds no scan \(NIfTI, NRRD, MetaImage or DICOM\)"):
         images_to_predict(tmp_path / "empty", tmp_path)
 
 
@@ -102,7 +128,7 @@ def test_a_pretraining_learns_from_training_and_unlabelled_scans_and_never_from_
 def test_a_pretraining_learns_from_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii.gz", "a.nii", "._a.nii", "notes.txt", "below/c.nii.gz")
     assert names(images_to_learn_from(None, tmp_path)) == ["a.nii", "b.nii.gz"]
-    with pytest.raises(UserError, match=r"holds neither dataset.json nor a NIfTI file .* Give another --dataset_dir"):
+    with pytest.raises(UserError, match=r"holds neither dataset.json nor a scan .* Give another --dataset_dir"):
         images_to_learn_from(None, (touch(tmp_path, "empty/readme") / "empty"))
     with pytest.raises(UserError, match="`dataset_dir` must be an existing folder"):
         images_to_learn_from(None, tmp_path / "gone")
