@@ -30,6 +30,7 @@ _FIELDS = {
     "modality": "the pretraining saw %s volumes, this run sees %s: the same tissue has other intensities",
     "intensity_range": "the pretraining mapped the window %s HU, this run maps %s HU: the same tissue has other "
     "intensities",
+    "bias_correction": "the pretraining had bias_correction %s, this run has %s: the same tissue has other intensities",
     "orientation": "the pretraining saw volumes in orientation %s, this run sees %s: the weights know the anatomy "
     "turned or mirrored",
     "spacing": "the pretraining saw voxels of %s mm, this run has %s mm: structures have another size in voxels",

@@ -9,6 +9,14 @@ from monai_ssl.transforms.affine import (
     apply_affine,
     undo_affine,
 )
+from monai_ssl.transforms.bias_correction import (
+    N4BiasCorrection,
+    N4BiasCorrectionD,
+    N4BiasCorrectiond,
+    N4BiasCorrectionDict,
+    bias_field,
+    corrects_bias,
+)
 from monai_ssl.transforms.block_mask import RandBlockMask, RandBlockMaskD, RandBlockMaskd, RandBlockMaskDict
 from monai_ssl.transforms.blur import RandGaussianBlur, RandGaussianBlurD, RandGaussianBlurd, RandGaussianBlurDict
 from monai_ssl.transforms.box_crop import RandBoxCropD, RandBoxCropd, RandBoxCropDict, crop_boxes
@@ -102,6 +110,10 @@ __all__ = [
     "MaskToBoxesD",
     "MaskToBoxesDict",
     "MaskToBoxesd",
+    "N4BiasCorrection",
+    "N4BiasCorrectionD",
+    "N4BiasCorrectionDict",
+    "N4BiasCorrectiond",
     "PadBoxesD",
     "PadBoxesDict",
     "PadBoxesd",
@@ -187,6 +199,8 @@ __all__ = [
     "WorldToVoxelBoxd",
     "affine_inside",
     "apply_affine",
+    "bias_field",
+    "corrects_bias",
     "crop_boxes",
     "cuboid_mask",
     "cut_mix",

@@ -82,8 +82,10 @@ def test_what_a_volume_looks_like_to_the_network_is_said_alike(name, bundle):
     # a list tells training how many channels there are, and a trained model all others
     assert (other["in_channels"], train["in_channels"]) in [(1, 1), (1, TOLD_BY_THE_LIST)]
     assert str(other["class_names"]).replace("'", "") in train["class_names"].replace("'", "")
-    assert train["settings"].count("'") == 2 * len(MODEL_KEYS)
-    assert all(f"'{key}'" in train["settings"] for key in MODEL_KEYS)
+    keys = [*MODEL_KEYS, *(["bias_correction"] if bundle == BUNDLE else [])]
+    assert train["settings"].count("'") == 2 * len(keys)
+    assert all(f"'{key}'" in train["settings"] for key in keys)
+    assert other.get("bias_correction") == train.get("bias_correction")
 
 
 def without_keys(step, *more):
@@ -139,6 +141,7 @@ def test_a_detector_sees_scans_alike_everywhere():
     assert predicting == unlabeled
     segmenting = without_host(read("inference.yaml")["preprocessing"]["transforms"])
     # which reads the channels of a case from several files
+    segmenting = [step for step in segmenting if "BiasCorrection" not in step["_target_"]]
     assert [without_keys(step, "reader") for step in segmenting] == [without_keys(step, "reader") for step in unlabeled]
     assert [without_keys(step) for step in labeled[: len(unlabeled)]] == [without_keys(step) for step in unlabeled]
     assert labeled[len(unlabeled) :] == train["boxes"]
@@ -164,7 +167,15 @@ def test_boxes_are_found_alike_everywhere():
 
 def test_a_pretraining_prepares_a_scan_as_the_segmentation_does():
     ours, theirs = (read("train.yaml", bundle) for bundle in (PRETRAINING, BUNDLE))
-    for key in ("modality", "orientation", "spacing", "intensity_range", "patch_size", "in_channels"):
+    for key in (
+        "modality",
+        "orientation",
+        "spacing",
+        "intensity_range",
+        "bias_correction",
+        "patch_size",
+        "in_channels",
+    ):
         assert ours[key] == theirs[key], key
     assert {**ours["network_def"], "out_channels": 0} == {**theirs["network_def"], "out_channels": 0}
     steps = [
