@@ -14,7 +14,9 @@ __all__ = ["check", "split"]
 
 
 def split(
-    data: Annotated[Path, typer.Option(help="A Decathlon list (JSON), or the folder of its dataset.json.")],
+    data: Annotated[
+        Path, typer.Option(help="A Decathlon list (JSON), or the folder of a dataset.json, nnU-Net's too.")
+    ],
     labels: Annotated[str, typer.Option(help="Labelled budget: a number of cases, a percentage (10%) or all.")],
     output: Annotated[Path, typer.Option(help="The list to write.")],
     validation: Annotated[int, typer.Option(help="Labelled cases for validation; 0 keeps the list's own.")] = 0,
@@ -49,7 +51,9 @@ def split(
 
 
 def check(
-    datalist: Annotated[Path, typer.Argument(metavar="LIST", help="A Decathlon list (JSON), or its folder.")],
+    datalist: Annotated[
+        Path, typer.Argument(metavar="LIST", help="A Decathlon list (JSON), or its folder; or nnU-Net's.")
+    ],
     dataset_dir: Annotated[
         Path | None, typer.Option("--dataset_dir", help="What the list's paths are relative to; default: its folder.")
     ] = None,

@@ -44,6 +44,7 @@ KINDS = {
     "trailing": Kind("error", _AGAIN),
     "short": Kind("error", _AGAIN),
     "surplus": Kind("error", "Correct its header, or export the file again from its source."),
+    "series": Kind("error", "Put the slices of one series, all of them, into a folder of their own."),
     "too_large": Kind("error", "Correct its header, or raise --max_gigabytes if the volume is as large as that."),
     "header": Kind("error", "Correct its header, or export the file again from its source."),
     "voxel_type": Kind("error", "Convert the voxels to an integer or a floating-point type."),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from multiprocessing import get_context
 
 from monai_ssl.data.check_facts import Problem, ScanFacts
-from monai_ssl.data.check_scan import read_facts
+from monai_ssl.data.check_scan import read_facts, size_of
 
 __all__ = ["read_all"]
 
@@ -67,5 +67,5 @@ def _usual_jobs(paths: Iterable[str]) -> int:
     size = 0
     for path in paths:
         with suppress(OSError, ValueError):
-            size += os.stat(path).st_size
+            size += size_of(path)
     return min(len(os.sched_getaffinity(0)), _MOST_JOBS, 1 + size // _WORTH)

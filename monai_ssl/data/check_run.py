@@ -15,6 +15,7 @@ from monai_ssl.data.check_facts import Fault, ScanFacts, Volume
 from monai_ssl.data.check_list import Case, Listing, read_listing
 from monai_ssl.data.check_processes import read_all
 from monai_ssl.data.datalist import PARTS, find_datalist
+from monai_ssl.data.formats import channel_files
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["DataCheck", "check_data"]
@@ -86,29 +87,65 @@ def check_data(
     if patch_size is not None and (len(patch_size) != 3 or min(patch_size) < 1):
         raise UserError(f"`patch_size` must be three lengths from 1, got {list(patch_size)}.")
     listing = read_listing(find_datalist(datalist, dataset_dir), dataset_dir, patient_regex)
-    wanted = {case.image_path: False for case in listing.cases}
+    channels = {case.image_path: _channel_files(case, listing) for case in listing.cases}
+    wanted = {file: False for files in channels.values() for file in files}
     wanted |= {case.label_path: True for case in listing.cases if case.label_path}
     facts: dict[str, ScanFacts] = {}
     for found in read_all(wanted, int(max_gigabytes * 1e9), jobs):
         facts[found.path] = found
         if progress is not None:
             progress(len(facts), len(wanted))
-    faults = [*listing.faults, *_case_faults(listing, facts, patch_size), *patients_apart(listing.cases)]
+    faults = [*listing.faults, *_case_faults(listing, facts, channels, patch_size), *patients_apart(listing.cases)]
     faults += [*same_scans(listing.cases, facts), *missing_classes(listing.cases, facts, listing.classes)]
     faults += far_scans(listing.cases, facts)
     size = sum(found.size for found in facts.values())
     return DataCheck(tuple(sorted(faults, key=_place(listing.cases))), len(listing.cases), len(facts), size)
 
 
-def _case_faults(listing: Listing, facts: Mapping[str, ScanFacts], patch_size: Sequence[int] | None) -> Iterator[Fault]:
-    channels = listing.channels or _usual_channels(listing.cases, facts)
+def _channel_files(case: Case, listing: Listing) -> list[str]:
+    """Return the files of a case, a channel each; where they are not those of the list, that is one of its faults."""
+    try:
+        return channel_files(case.image_path, listing.channels or 1)
+    except UserError as error:
+        told = str(error).split(". ")[0].removeprefix(f"{os.path.dirname(case.image_path)}{os.sep}")
+        listing.faults.append(Fault("channels", f"has not the channels of the list: {told}", *_of(case)))
+        return [case.image_path]
+
+
+def _case_faults(
+    listing: Listing,
+    facts: Mapping[str, ScanFacts],
+    channels: Mapping[str, Sequence[str]],
+    patch_size: Sequence[int] | None,
+) -> Iterator[Fault]:
+    usual = listing.channels or _usual_channels(listing.cases, facts)
+    wrong = {(fault.part, fault.file) for fault in listing.faults if fault.kind == "channels"}
     for case in listing.cases:
-        image = facts[case.image_path]
-        for kind, text in _image_told(case, image, channels, patch_size):
-            yield Fault(kind, text, case.part, case.name, case.image)
+        first, *others = (facts[file] for file in channels[case.image_path])
+        one_a_file = others or (case.part, case.image) in wrong
+        for kind, text in _image_told(case, first, 1 if one_a_file else usual, patch_size):
+            yield Fault(kind, text, *_of(case))
+        for other in others:
+            for kind, text in _channel_told(first, other):
+                yield Fault(kind, f"has a channel, {os.path.basename(other.path)}, that {text}", *_of(case))
         if case.label is not None and case.label_path is not None:
-            for kind, text in _label_told(image, facts[case.label_path], listing.classes):
+            for kind, text in _label_told(first, facts[case.label_path], listing.classes):
                 yield Fault(kind, text, case.part, case.name, case.label)
+
+
+def _of(case: Case) -> tuple[str, str, str]:
+    return case.part, case.name, case.image
+
+
+def _channel_told(first: ScanFacts, other: ScanFacts) -> Iterator[tuple[str, str]]:
+    if other.problem is not None:
+        yield other.problem
+    if other.volume is not None:
+        yield from image_faults(other.volume, 1)
+        yield from affine_faults(other.volume)
+        if first.volume is not None and _has_place(first.volume) and _has_place(other.volume):
+            for kind, text in geometry_faults(first.volume, other.volume):
+                yield kind, text.replace("its image", "its first channel")
 
 
 def _image_told(

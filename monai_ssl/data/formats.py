@@ -62,8 +62,10 @@ def is_dicom(path: str | os.PathLike[str]) -> bool:
         path: of a file; a ``DICOMDIR``, which has no voxels, is none.
     """
     name, ending = os.path.basename(path), ending_of(path).lower()
-    if ending or name.startswith(".") or name.upper() == "DICOMDIR" or not os.path.isfile(path):
-        return ending == DICOM_ENDING and not name.startswith(".")
+    if name.startswith(".") or name.upper() == "DICOMDIR" or not os.path.isfile(path):
+        return False
+    if ending:
+        return ending == DICOM_ENDING
     with open(path, "rb") as stream:
         return stream.read(_DICOM_MARK.stop)[_DICOM_MARK] == b"DICM"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from monai_ssl.data.entries import channels_of
 from monai_ssl.study.plan import Pretraining, RunSpec, slug
 from monai_ssl.study.plan_fields import bundle_folder, check_keys, check_settings, method_file, one_of, whole_number
 from monai_ssl.study.record import digest
@@ -80,13 +81,17 @@ def pretrain_specs(specs: Iterable[RunSpec]) -> list[PretrainSpec]:
 def pretraining_list(held_out: Mapping[str, Any]) -> dict[str, Any]:
     """Return the list that is pretrained on: all cases that may ever be trained on, without their labels.
 
+    Where cases have several channels, it names them as the list does, so that the pretraining reads as many.
+
     Args:
         held_out: the list of :data:`~monai_ssl.study.splits.HELD_OUT`, whose ``training`` and ``unlabeled`` it takes.
     """
     kept = (str(BatchKeys.IMAGE), "patient")
     cases = [*held_out[ListParts.TRAINING], *held_out[ListParts.UNLABELED]]
     images = [{key: case[key] for key in kept if key in case} for case in cases]
-    return {str(ListParts.UNLABELED): sorted(images, key=lambda case: case[BatchKeys.IMAGE])}
+    several = (channels_of(held_out) or 1) > 1
+    named = {key: held_out[key] for key in ("channel_names", "modality") if several and key in held_out}
+    return {**named, str(ListParts.UNLABELED): sorted(images, key=lambda case: case[BatchKeys.IMAGE])}
 
 
 def parse_pretraining(given: Any, label: str, bundle: Path, folder: Path) -> Pretraining | None:

@@ -21,6 +21,7 @@ from monai_ssl.data.check_run import check_data
 from monai_ssl.data.check_scan import read_facts
 from monai_ssl.utils.errors import UserError
 from tests.data.check_files import BROKEN, SHAPE, image_voxels, make_case, make_data, save, write_list
+from tests.data.scan_files import oblique_affine, voxels, write_scan, write_series
 
 ALSO = {"image as label": {"label_values"}}  # what else is wrong with such a file
 
@@ -237,3 +238,53 @@ def test_real_data_has_no_error(hippocampus: Path) -> None:
     assert result.files == 400
     # scanners differ by a factor of a thousand there, and that is told
     assert {fault.kind for fault in result.faults} == {"far_intensity"}
+
+
+def test_a_list_of_many_formats(tmp_path: Path) -> None:
+    entries = []
+    for number, name in enumerate(("a.nrrd", "b.mha", "c.mhd", "1.2.3")):
+        write = write_series if name == "1.2.3" else write_scan
+        write(tmp_path / "images" / name, voxels(number), oblique_affine())
+        label = (voxels(number) > 0).astype(np.uint8)
+        write_scan(tmp_path / "labels" / f"{number}.nrrd", label, oblique_affine())
+        entries.append({"image": f"images/{name}", "label": f"labels/{number}.nrrd"})
+    labels = {"0": "background", "1": "liver"}
+    path = write_list(tmp_path, {"training": entries, "labels": labels})
+    result = check_data(path, jobs=2)
+    assert (result.faults, result.cases, result.files) == ((), 4, 8)
+
+    write_scan(tmp_path / "labels/0.nrrd", 3 * voxels(0)[:-1], oblique_affine())
+    write_scan(tmp_path / "images/b.mha", voxels(3), oblique_affine())
+    (tmp_path / "images/1.2.3/006.dcm").unlink()
+    found = {(fault.case, fault.kind) for fault in check_data(path).faults}
+    assert found == {("a", "shape"), ("a", "label_values"), ("1.2.3", "series")}
+
+
+def test_channels_in_several_files_are_all_read(tmp_path: Path) -> None:
+    for number, case in enumerate("abcd"):
+        for channel in range(2):
+            array = voxels(10 * number + channel).astype(np.float32)
+            write_scan(tmp_path / f"imagesTr/{case}_000{channel}.nii.gz", array, oblique_affine())
+        write_scan(tmp_path / f"labelsTr/{case}.nii.gz", (voxels(number) > 0).astype(np.uint8), oblique_affine())
+    content = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "liver": 1}}
+    path = write_list(tmp_path, {**content, "numTraining": 4, "file_ending": ".nii.gz"})
+    result = check_data(path)
+    assert (result.faults, result.cases, result.files) == ((), 4, 12)
+
+    array = voxels(1).astype(np.float32)
+    array[0, 0, 0] = np.nan
+    write_scan(tmp_path / "imagesTr/a_0001.nii.gz", array, oblique_affine())
+    write_scan(tmp_path / "imagesTr/b_0001.nii.gz", voxels()[:-1], oblique_affine())
+    (tmp_path / "imagesTr/c_0001.nii.gz").write_bytes(b"")
+    faults = {(fault.case, fault.kind): fault.text for fault in check_data(path).faults}
+    assert set(faults) == {("a_0000", "non_finite"), ("b_0000", "shape"), ("c_0000", "empty")}
+    assert faults["b_0000", "shape"] == (
+        "has a channel, b_0001.nii.gz, that has 11 x 14 x 9 voxels, its first channel 12 x 14 x 9"
+    )
+    # a list whose paths are those files says what nnU-Net's folder says by itself
+    entries = [{"image": f"imagesTr/{case}_0000.nii.gz", "label": f"labelsTr/{case}.nii.gz"} for case in "ad"]
+    (tmp_path / "imagesTr/d_0002.nii.gz").write_bytes(b"")
+    path = write_list(tmp_path, {**content, "training": entries})
+    faults = {(fault.case, fault.kind): fault.text for fault in check_data(path).faults}
+    assert set(faults) == {("a_0000", "non_finite"), ("d_0000", "channels")}
+    assert "d_0002.nii.gz: is one channel more than the 2" in faults["d_0000", "channels"]

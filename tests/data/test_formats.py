@@ -53,6 +53,8 @@ def test_dicom_is_known_by_its_ending_or_its_mark(tmp_path: Path) -> None:
     assert is_series(tmp_path)
     assert not is_series(touch(tmp_path / "plain", "a.nii", "notes"))
     assert not is_series(tmp_path / "gone")
+    (tmp_path / "folders" / "a.dcm").mkdir(parents=True)
+    assert not is_series(tmp_path / "folders")
 
 
 def test_a_folders_scans(tmp_path: Path) -> None:

@@ -436,3 +436,11 @@ def test_a_case_is_an_image_and_a_patient() -> None:
     cases = [{"image": "b", "label": "l", "fold": 1}, {"image": "a", "label": "m", "patient": "p"}]
     held_out = {"training": cases, "unlabeled": [{"image": "c"}], "test": [{"image": "t"}], "validation": []}
     assert pretraining_list(held_out) == {"unlabeled": [{"image": "a", "patient": "p"}, {"image": "b"}, {"image": "c"}]}
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+def test_several_channels_are_named_to_the_pretraining(key: str) -> None:
+    held_out = {"training": [{"image": "a"}], "unlabeled": []}
+    assert pretraining_list({**held_out, key: {"0": "T1", "1": "T2"}})[key] == {"0": "T1", "1": "T2"}
+    # one is the default, and the lists of a study that has begun stay the same
+    assert pretraining_list({**held_out, key: {"0": "T1"}}) == {"unlabeled": [{"image": "a"}]}

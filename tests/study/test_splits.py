@@ -43,6 +43,25 @@ def test_one_test_for_all_and_nested_labels_for_a_seed(patients: bool, tmp_path:
             assert len(set.union(learned, *people)) == len(learned) + sum(map(len, people))
 
 
+def test_a_folder_of_nnunet_is_a_studys_data(tmp_path: Path) -> None:
+    for folder, names in {
+        "imagesTr": [f"c{i:02}_0000" for i in range(12)],
+        "labelsTr": [f"c{i:02}" for i in range(11)],
+    }.items():
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "data" / folder / f"{name}.nrrd").touch()
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nrrd"}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(content))
+    split = draw_splits(read_plan(write_plan(tmp_path)))[Path("splits/2/seed0.json")]
+    assert {part: len(split[part]) for part in ("training", "unlabeled", "test")} == {
+        "training": 2,
+        "unlabeled": 7,
+        "test": 3,
+    }
+    assert (split["channel_names"], split["labels"]) == (content["channel_names"], content["labels"])
+
+
 def test_methods_share_their_lists(tmp_path: Path) -> None:
     plan = read_plan(write_plan(tmp_path))
     assert len({split_path(spec) for spec in runs(plan)}) == len(runs(plan)) / 2
