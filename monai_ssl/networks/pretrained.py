@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 import math
@@ -18,7 +17,7 @@ from monai_ssl.networks.key_maps import WRAPPERS, KeyMap, bare_keys, likely_maps
 from monai_ssl.networks.key_matching import Meeting, Target, meet
 from monai_ssl.networks.transfer import TransferReport, read_weights
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.files import write_json
+from monai_ssl.utils.files import sha256_of, write_json
 from monai_ssl.utils.keys import RunFiles
 
 __all__ = ["TransferReport", "load_pretrained"]
@@ -92,9 +91,10 @@ def load_pretrained(
                 f"{path}: {name} holds NaN or infinite values. Give an earlier checkpoint of the pretraining."
             )
     warnings = [*_compare(theirs, ours, path, preprocessing is not None), *_gaps(target, best)]
-    result = best.report(target, weights, file=str(path), sha256=_digest(path), warnings=warnings)
+    result = best.report(target, weights, file=str(path), sha256=sha256_of(path), warnings=warnings)
     if report is not None:
-        write_json(report, dataclasses.asdict(result))
+        # a run may be handed on, the folders of this machine may not
+        write_json(report, {**dataclasses.asdict(result), "file": path.name})
     network.load_state_dict({**network.state_dict(), **best.values})
     logger.info(str(result))
     logger.info(result.table())
@@ -198,11 +198,3 @@ def _stored(network: nn.Module, report: str | os.PathLike[str] | None) -> Transf
         )
     logger.info(f"resumed: the weights are those of resume.pt; the run began with {result}")
     return result
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

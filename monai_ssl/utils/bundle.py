@@ -22,6 +22,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.config_values import check_components, targets_in
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
+from monai_ssl.utils.files import sha256_of
 from monai_ssl.utils.weight_files import read_plain
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "as_bool",
     "autocast_arguments",
     "epochs",
+    "file_digest",
     "fingerprint",
     "inside_monai_label",
     "is_untrained",
@@ -179,6 +181,20 @@ def fingerprint(
     """
     leaves = dict(_leaves("", {**_workflow().parser.get(), **settings}))
     return {**leaves, "labelled cases": _list_hash(labeled), "unlabelled cases": _list_hash(unlabeled)}
+
+
+def file_digest(path: str | os.PathLike[str] | None) -> str:
+    """The content of a file that decides a run's numbers, for :func:`fingerprint`: wherever it lies, it is the same.
+
+    Args:
+        path: the file, or None for none; one that is not there is told by whoever reads it.
+    """
+    if not path:
+        return "none"
+    try:
+        return sha256_of(path)[:12]
+    except OSError:
+        return Path(path).name
 
 
 def plain_values(*names: str) -> dict[str, Any]:

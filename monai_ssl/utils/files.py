@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["FolderLock", "atomic_write", "save_torch", "write_json"]
+__all__ = ["FolderLock", "atomic_write", "save_torch", "sha256_of", "write_json"]
 
 
 def atomic_write(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
@@ -60,6 +61,22 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
     """Indented UTF-8 JSON through :func:`atomic_write`; NaN and infinity are refused, as JSON has neither."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     atomic_write(path, lambda stream: stream.write(text.encode()))
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class FolderLock:

@@ -32,7 +32,7 @@ MODEL_KEYS = [
     "network_def",
 ]
 FILES = [
-    *("train.yaml", "multi_gpu_train.yaml", "evaluate.yaml", "inference.yaml", "suggest.yaml"),
+    *("train.yaml", "evaluate.yaml", "inference.yaml", "suggest.yaml", "multi_gpu_train.yaml"),
     *(f"methods/{name}.yaml" for name in METHODS),
 ]
 PRETRAINING_FILES = [
@@ -304,7 +304,7 @@ def test_the_readme_names_every_method_every_file_of_a_run_and_only_settings_tha
         assert f"`{method}`" in text, method
     for file in set(RunFiles) - {RunFiles.LOCK} - NOT_OF[bundle]:
         assert file in text, file
-    settings = {"config_file", "from", "conf", "standalone", "nproc_per_node", "pretrained", "transfer"}
+    settings = {"config_file", "from", "conf", "standalone", "max", "nproc_per_node", "pretrained", "transfer"}
     settings |= {"set", "studies", "labels", "models", "objects"}  # of monai-ssl init and monai-ssl label
     settings |= {key for name in BUNDLES[bundle] if "methods" not in name for key in read(name, bundle)}
     assert set(re.findall(r"--([a-z_]+)", text)) <= settings

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import logging
@@ -397,7 +398,7 @@ def test_the_report_is_written_and_read_back(saved: Save, tmp_path: Path) -> Non
     report = load_pretrained(target, path, preprocessing={**SETTINGS, "in_channels": 2}, report=file)
     content = json.loads(file.read_text())
     assert content["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert content["file"] == str(path)
+    assert content["file"] == path.name  # no folder of this machine
     assert content["key_map"] == "the network's own names"
     assert content["matched"] == list(report.matched)
     assert content["adapted"] == report.adapted
@@ -407,7 +408,7 @@ def test_the_report_is_written_and_read_back(saved: Save, tmp_path: Path) -> Non
 
     path.unlink()
     before = copy.deepcopy(target.state_dict())
-    assert load_pretrained(target, path, report=file, resume=True) == report
+    assert load_pretrained(target, path, report=file, resume=True) == dataclasses.replace(report, file=path.name)
     assert same(target.state_dict(), before)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.files import FolderLock, atomic_write, save_torch, write_json
+from monai_ssl.utils.files import FolderLock, atomic_write, save_torch, sha256_of, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -217,3 +218,8 @@ def test_missing_bytes_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     message = r"file: no space left on the disk: 4,00\d,\d{3} bytes are to .* 1,000 free, so 4,00\d,\d{3} are m"
     with pytest.raises(UserError, match=message):
         save_torch({"weight": torch.ones(1_000_000)}, path)
+
+
+def test_a_digest_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc" * 1_000_000)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
