@@ -61,7 +61,7 @@ def images_to_predict(
             would lie among the scans.
     """
     if image is None:
-        raise UserError("image: give --image FILE, such as scan.nii.gz, or --image FOLDER of scans.")
+        raise UserError(f"image: give --image FILE.nii.gz or --image FOLDER ({_FORMATS}).")
     path = Path(image)
     if path.is_dir() and path.resolve() == Path(output_dir).resolve():
         raise UserError(f"{path}: predictions would lie among the scans. Choose another --output_dir.")

@@ -207,10 +207,12 @@ def test_monai_finds_every_property_of_inference(pretrained, scans, tmp_path):
 def test_a_scan_is_prepared_as_in_the_segmentation_bundle():
     train = yaml.safe_load((SEGMENTATION / "configs" / "train.yaml").read_text())
     # its inference is the same, see test_configs.py, but for what MONAI Label needs
-    wanted = [{**step, "keys": "image"} for step in train["validate"]["image_loading"]]
+    wanted = [step for step in train["validate"]["image_loading"] if step["keys"] != "label"]
+    wanted = [{**step, "keys": "image"} for step in wanted]
     for name in ("assess.yaml", "inference.yaml"):
         config = yaml.safe_load((BUNDLE / "configs" / name).read_text())
         assert config["image_loading"] == wanted, name
     labelled = yaml.safe_load((BUNDLE / "configs" / "assess.yaml").read_text())["masks"]["loading"]
+    labelled = [step for step in labelled if step["keys"] != "label"]
     without = [{key: value for key, value in step.items() if key not in ("keys", "mode")} for step in labelled]
     assert without == [{k: v for k, v in step.items() if k not in ("keys", "mode")} for step in wanted]
