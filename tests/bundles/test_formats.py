@@ -127,7 +127,7 @@ def test_a_folder_of_series_is_pretrained_on_and_segmented(run, tmp_path):
 def write_nnunet(folder, channels=2):
     for part, names in {"Tr": "abcd", "Ts": "tu"}.items():
         for number, name in enumerate(names):
-            image, label = scan(number + len(part))
+            image, label = scan(number + (10 if part == "Ts" else 0))
             for channel in range(channels):
                 write_scan(folder / f"images{part}" / f"{name}_000{channel}.nrrd", image + 50 * channel, affine())
             if name not in "du":
