@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -22,6 +24,7 @@ from monai.transforms import (
     RandSpatialCropd,
     RandSpatialCropSamplesd,
 )
+from torch.utils.data import get_worker_info
 
 from monai_ssl.data.scans import ScanDataset
 from monai_ssl.data.two_stream import TwoStreamLoader
@@ -266,3 +269,20 @@ def test_workers_leave_signals_of_others_to_the_trainer_and_obey_it() -> None:
         worker.terminate()
         worker.join(10)
         assert worker.exitcode == 0
+
+
+def killed_at(index: int) -> torch.Tensor:
+    if index == 3 and get_worker_info() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory is short
+    return to_volume(index)
+
+
+def test_a_worker_that_is_killed_names_the_scan_that_it_was_at() -> None:
+    cases = [{"image": index, "name": f"case {index}"} for index in range(5)]
+    source = TwoStreamLoader(Dataset(cases, Compose([Lambdad("image", killed_at)])), None, 1, 0, num_workers=2)
+    with pytest.raises(RuntimeError, match="DataLoader worker") as caught:
+        take(source, 10)
+    told = source.explain(caught.value)
+    how = "(is killed by signal: Killed|exited unexpectedly)"  # whichever torch sees first
+    assert re.match(rf"3: the process that read it {how}, most often for lack of memory\. Lower num_workers", str(told))
+    assert source.explain(RuntimeError("something else")) is None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from monai_ssl.engines.trainer import SSLTrainer
 from monai_ssl.objectives.base import Batch, Objective
+from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.seeding import seed_torch
 from tests.helpers import same
 
@@ -269,3 +270,19 @@ class Continued(Stream):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return itertools.islice(super().__iter__(), self.start, None)
+
+
+def test_what_a_loader_can_explain_is_told_in_its_words() -> None:
+    class Explaining(Stream):
+        def explain(self, error: RuntimeError) -> UserError | None:
+            return UserError("a.nii: the process that read it died.") if "worker" in str(error) else None
+
+    for fault, kind in (("a worker is gone", UserError), ("something else", RuntimeError)):
+        engine = trainer(stream=Explaining())
+
+        @engine.on(Events.ITERATION_STARTED)
+        def fail(engine: Any, fault: str = fault) -> None:
+            raise RuntimeError(fault)
+
+        with pytest.raises(kind):
+            engine.run()
