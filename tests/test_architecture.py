@@ -24,6 +24,7 @@ LAYERS = (
     "engines",
     "handlers",
     "study",
+    "report",
     "label",
     "cli",
 )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from monai_ssl.cli.console import print_table
+from monai_ssl.cli.report import tell_report
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["demo", "study"]
@@ -95,6 +96,7 @@ def study(
     for sentence in result.content["findings"]["answer"]:
         typer.echo(sentence)
     typer.echo(f"Wrote {output}/study.md, study.json, study.csv, curve.png and curve.svg.")
+    tell_report(output, None, overwrite=True, device=None)
     for failure in result.failures:
         typer.echo(f"Error: {failure.spec.name}: {failure.reason}", err=True)
     if result.failures:

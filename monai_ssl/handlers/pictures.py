@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
 
-__all__ = ["CasePicture", "Overlay", "Plane", "draw_overlay", "take_picture"]
+__all__ = ["COLOURS", "CasePicture", "Overlay", "Plane", "draw_overlay", "draw_plane", "take_picture"]
 
 # Okabe and Ito's colours, told apart with every common colour vision; those that vanish on grey come last.
 COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#009E73", "#D55E00", "#0072B2")
@@ -135,7 +135,7 @@ def draw_overlay(cases: Sequence[CasePicture], path: str | os.PathLike[str], cla
     for row, (rank, case) in enumerate(chosen):
         for column, plane in enumerate(case.planes):
             axes = figure.add_subplot(grid[row, column])
-            _draw_plane(axes, plane, len(class_names))
+            draw_plane(axes, plane, len(class_names))
             if column == 0:
                 score = "no class to score" if case.dice is None else f"Dice {case.dice:.3f}"
                 axes.set_title(f"{rank}: {score}", loc="left", fontsize=12, fontweight="bold", color=INK)
@@ -216,7 +216,14 @@ def _worst_median_best(cases: Sequence[CasePicture]) -> list[tuple[str, CasePict
     return [("Worst", scored[0]), ("Median", scored[(len(scored) - 1) // 2]), ("Best", scored[-1])]
 
 
-def _draw_plane(axes: Axes, plane: Plane, classes: int) -> None:
+def draw_plane(axes: Axes, plane: Plane, classes: int) -> None:
+    """Draw a slice with the contours of its label, solid, and of its prediction, dashed.
+
+    Args:
+        axes: where to.
+        plane: the slice.
+        classes: number of foreground classes.
+    """
     rows, columns = plane.image.shape
     height, width = rows * plane.spacing[0], columns * plane.spacing[1]
     axes.imshow(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
 
-__all__ = ["ProgressPicture", "draw_progress"]
+__all__ = ["ProgressPicture", "draw_progress", "progress_figure"]
 
 # Okabe and Ito's colours, told apart with every common colour vision, those that read best on white first.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -69,6 +69,22 @@ def draw_progress(
     path: str | os.PathLike[str],
     validation: Sequence[tuple[int, float]] | None = None,
 ) -> None:
+    """Draw :func:`progress_figure` to a PNG file.
+
+    Args:
+        steps_csv: see there.
+        path: the PNG file, replaced whole.
+        validation: see there.
+
+    Raises:
+        UserError: see there.
+    """
+    # pyplot keeps a global list of figures and picks a display; a canvas of one's own does neither
+    canvas = FigureCanvasAgg(progress_figure(steps_csv, validation))
+    atomic_write(path, lambda stream: canvas.print_png(stream))
+
+
+def progress_figure(steps_csv: str | os.PathLike[str], validation: Sequence[tuple[int, float]] | None = None) -> Figure:
     """Draw the losses of ``steps.csv`` over the steps, beside them what else there is.
 
     Accuracies, other shares, numbers and the score on validation cases have panels of their own. A column without a
@@ -79,7 +95,6 @@ def draw_progress(
 
     Args:
         steps_csv: the table of :class:`monai_ssl.handlers.step_log.StepLog`; a cell may be empty.
-        path: the PNG file, replaced whole.
         validation: pairs of step and mean Dice; by default the table's column ``validation_<metric>``.
 
     Raises:
@@ -106,9 +121,7 @@ def draw_progress(
         _draw_figures(others.pop(0), columns, numbers, "Numbers that are watched, not learned from")
     if validation:
         _draw_validation(others.pop(0), sorted(validation), column.removeprefix(_VALIDATION))
-    # pyplot keeps a global list of figures and picks a display; a canvas of one's own does neither
-    canvas = FigureCanvasAgg(figure)
-    atomic_write(path, lambda stream: canvas.print_png(stream))
+    return figure
 
 
 def _read_columns(path: Path) -> dict[str, NDArray[np.float64]]:

@@ -8,7 +8,7 @@ from typing import Any
 from monai_ssl.study.measures import MEASURES
 from monai_ssl.study.words import budget_words, joined, p_words, unit_of
 
-__all__ = ["mean_rows", "write_markdown"]
+__all__ = ["contrast_rows", "gap_rows", "mean_rows", "not_worse_rows", "saved_words", "write_markdown"]
 
 
 def write_markdown(content: Mapping[str, Any]) -> str:
@@ -84,7 +84,12 @@ def _of_cases(metric: str, cases: str) -> str:
     return f"Mean {metric} ({unit_of(metric)}) over {cases}"
 
 
-def _contrasts(content: Mapping[str, Any]) -> list[str]:
+def contrast_rows(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the table of contrasts, the primary one first.
+
+    Args:
+        content: as :func:`~monai_ssl.study.table.collect` returns it, with its ``findings``.
+    """
     findings = content["findings"]
     columns = ["labels", "method", "difference", "95 % interval", "p", "p (Holm)", "p (these seeds)", "seeds", "shown"]
     rows = []
@@ -97,12 +102,58 @@ def _contrasts(content: Mapping[str, Any]) -> list[str]:
         tests = [entry["p_value"], entry.get("p_holm"), entry["p_cases"]]
         figures = [f"{effect['mean']:+.4f}", _interval(effect), *("" if p is None else _p(p) for p in tests)]
         rows.append([entry["budget"], name, *figures, str(len(entry["seeds"])), entry["verdict"]])
+    return columns, rows
+
+
+def not_worse_rows(findings: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the table that says what is not worse than the baseline.
+
+    Args:
+        findings: of the study.
+    """
+    rows = [
+        [entry["budget"], entry["method"], *_or_reason(entry, lambda e: [f"{e['bound']:+.4f}", _yes(e["shown"])])]
+        for entry in findings["non_inferiority"]
+    ]
+    return ["labels", "method", "worse end", "not worse shown"], rows
+
+
+def gap_rows(findings: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the table of the shares of the gap.
+
+    Args:
+        findings: of the study.
+    """
+    rows = []
+    for entry in findings["gap"]:
+        shares = _or_reason(
+            entry, lambda e: [_percent(e["fraction"]), " to ".join(_percent(e[k]) for k in ("low", "high"))]
+        )
+        rows.append([entry["budget"], entry["method"], *shares])
+    return ["labels", "method", "of the gap", "95 % interval"], rows
+
+
+def saved_words(findings: Mapping[str, Any]) -> list[str]:
+    """Say of every method and budget how many labels it saves, or why that cannot be told.
+
+    Args:
+        findings: of the study.
+    """
+    said: list[str] = []
+    for entry in findings["labels_saved"]:
+        points = entry.get("points", [])
+        said += [f"{entry['method']}: {point['words']}." for point in points]
+        said += [f"{entry['method']}: cannot be told, {entry['reason']}."] if "reason" in entry else []
+    return said
+
+
+def _contrasts(content: Mapping[str, Any]) -> list[str]:
     return [
-        f"Differences to {content['primary']['baseline']} in {findings['unit']}, paired by seed and case. Interval and "
-        "p are for other seeds and other cases, and decide; the last p, of a t test over cases, holds for these seeds "
-        "alone.",
-        _table(columns, rows),
-        findings["family"],
+        f"Differences to {content['primary']['baseline']} in {content['findings']['unit']}, paired by seed and case. "
+        "Interval and p are for other seeds and other cases, and decide; the last p, of a t test over cases, holds for "
+        "these seeds alone.",
+        _table(*contrast_rows(content)),
+        content["findings"]["family"],
     ]
 
 
@@ -110,15 +161,11 @@ def _not_worse(findings: Mapping[str, Any]) -> Iterable[list[str]]:
     entries = findings["non_inferiority"]
     if not entries:
         return
-    rows = [
-        [entry["budget"], entry["method"], *_or_reason(entry, lambda e: [f"{e['bound']:+.4f}", _yes(e["shown"])])]
-        for entry in entries
-    ]
     yield [
         "## Not worse",
         f"Not worse than the baseline by {entries[0]['margin']:g} {findings['unit']} is shown where the worse end of "
         "the interval of the difference lies within. Each stands alone, not corrected for their number.",
-        _table(["labels", "method", "worse end", "not worse shown"], rows),
+        _table(*not_worse_rows(findings)),
     ]
 
 
@@ -126,27 +173,16 @@ def _gap(content: Mapping[str, Any]) -> list[str]:
     entries, ceiling = content["findings"]["gap"], content["ceiling"]
     if not entries or ceiling is None:
         return ["There is no ceiling: the baseline has one budget alone."]
-    rows = []
-    for entry in entries:
-        shares = _or_reason(
-            entry, lambda e: [_percent(e["fraction"]), " to ".join(_percent(e[k]) for k in ("low", "high"))]
-        )
-        rows.append([entry["budget"], entry["method"], *shares])
     fixed = any(entry.get("ceiling_fixed") for entry in entries)
     luck = " The ceiling is a single run, whose luck is in no interval." if fixed else ""
     return [
         f"Of the way from {content['primary']['baseline']} to the same with {budget_words(ceiling)}, the ceiling. The "
         f"fractions are not corrected for their number.{luck}",
-        _table(["labels", "method", "of the gap", "95 % interval"], rows),
+        _table(*gap_rows(content["findings"])),
     ]
 
 
 def _labels_saved(findings: Mapping[str, Any]) -> list[str]:
-    said = []
-    for entry in findings["labels_saved"]:
-        points = entry.get("points", [])
-        said += [f"{entry['method']}: {point['words']}." for point in points]
-        said += [f"{entry['method']}: cannot be told, {entry['reason']}."] if "reason" in entry else []
     law = findings["power_law"]
     check = f"{law['words']}." if "words" in law else f"none, since {law['reason']}."
     by_law = [
@@ -159,7 +195,7 @@ def _labels_saved(findings: Mapping[str, Any]) -> list[str]:
     return [
         "How many labels the baseline needs to be as good, read off its curve without going beyond what was measured. "
         "A method's claims hold for its whole curve at once, but are not corrected for the number of methods.",
-        _listed(said),
+        _listed(saved_words(findings)),
         f"A power law as a check only: {check}{law_says}",
     ]
 

@@ -1,0 +1,55 @@
+"""Curves and pictures of a training, as far as it has left them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_ssl.handlers.progress_picture import progress_figure
+from monai_ssl.report.drawing import Drawing, Drawings
+from monai_ssl.report.figures import curves_figure
+from monai_ssl.report.tables import read_columns
+from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.keys import RunFiles
+
+__all__ = ["file_drawing", "training_drawings"]
+
+_FEATURES = {"feature_spread": "spread of the features", "effective_rank": "effective rank of the features"}
+
+
+def training_drawings(folder: Path, name: str, words: str, drawings: Drawings, notes: list[str]) -> list[Drawing]:
+    """The curves and pictures of a training: losses, features, pretext tasks, as far as they are there.
+
+    Args:
+        folder: of the run.
+        name: beginning of the figures' names.
+        words: what the run is called.
+        drawings: makes the figures.
+        notes: gets what could not be read.
+    """
+    found: list[Drawing | None] = []
+    if (folder / RunFiles.STEPS).is_file():
+        try:
+            figure = progress_figure(folder / RunFiles.STEPS)
+            found.append(drawings.vector(figure, f"{name}_progress", f"Curves of {words} over the steps"))
+        except (UserError, ValueError):
+            notes.append(f"{RunFiles.STEPS} of {words} cannot be read, so its curves are left out.")
+    columns = read_columns(folder / RunFiles.EMBEDDINGS, f"{RunFiles.EMBEDDINGS} of {words}", notes)
+    features = curves_figure(columns, _FEATURES)
+    if features is not None:
+        alt = f"How the features of {words} develop over the steps"
+        caption = "Features of held-out patches: both figures near 0 mean that all patches look alike to the network."
+        found.append(drawings.vector(features, f"{name}_embeddings", alt, caption))
+    picture = folder / RunFiles.PRETEXT_PICTURE
+    found.append(file_drawing(picture, f"{name}_pretext", f"What {words} was asked and answered", drawings, notes))
+    return [drawing for drawing in found if drawing is not None]
+
+
+def file_drawing(path: Path, name: str, words: str, drawings: Drawings, notes: list[str]) -> Drawing | None:
+    """A picture that a run left; None where there is none, and a note where it is broken."""
+    if not path.is_file():
+        return None
+    try:
+        return drawings.file(path, name, words, words)
+    except (OSError, ValueError):
+        notes.append(f"{path.name} of {words} cannot be read, so it is left out.")
+        return None

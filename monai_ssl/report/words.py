@@ -1,0 +1,20 @@
+"""What a page may say: no folder of the machine, numbers in one form."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["figure_words", "without_folders"]
+
+_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^/\s'\",:;()\[\]<>]+/)*(?=[^/\s])")
+
+
+def without_folders(text: str) -> str:
+    """Leave of every absolute path its last name: a page goes to people who need not know a machine's folders."""
+    return _FOLDERS.sub("", text)
+
+
+def figure_words(value: Any, digits: int = 3) -> str:
+    """A number with so many decimals, a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
