@@ -81,7 +81,9 @@ def picture_cases(
     files = {pair.number: _files(plan.data.parent, entries, pair.number) for _, pair in chosen}
     known = {number: found for number, found in files.items() if found is not None}
     if len(known) < len(files):
-        study.notes.append("Scans of single cases are not where they were or cannot be read, so these cases are not shown.")
+        study.notes.append(
+            "Scans of single cases are not where they were or cannot be read, so these cases are not shown."
+        )
     predicted: dict[str, dict[Path, Path]] = {}
     for label in (study.method, study.baseline):
         try:

@@ -51,5 +51,5 @@ def file_drawing(path: Path, name: str, words: str, drawings: Drawings, notes: l
     try:
         return drawings.file(path, name, words, words)
     except (OSError, ValueError):
-        notes.append(f"{path.name} of {words} cannot be read, so it is left out.")
+        notes.append(f"{path.name} cannot be read, so it is left out: {words}.")
         return None

@@ -85,10 +85,11 @@ def _status(study: StudyFiles) -> str:
         return ""
     failed = sum(bool(one.reason) for one in open_runs)
     told = f" {number_of(failed, 'run')} failed." if failed else ""
-    return (
-        f"Unfinished: {finished} of {number_of(finished + len(open_runs), 'run')} are there, and all below is of them "
-        f"alone.{told} Called again, the study goes on where it stopped."
+    whole = number_of(finished + len(open_runs), "run")
+    so_far = (
+        f"{finished} of {whole} are there, and all below is of them alone." if finished else f"no run of {whole} yet."
     )
+    return f"Unfinished: {so_far}{told} Called again, the study goes on where it stopped."
 
 
 def _facts(study: StudyFiles) -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ from typing import Any
 
 __all__ = ["figure_words", "without_folders"]
 
-_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^/\s'\",:;()\[\]<>]+/)*(?=[^/\s])")
+# up to the last slash before a mark that ends a path: names of folders have spaces
+_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^'\",:;()\[\]<>\n]*/)?(?=[^/\s])")
 
 
 def without_folders(text: str) -> str:
