@@ -1,27 +1,33 @@
-"""The main job once, from data to figures: the same few labels with and without the unlabelled scans."""
+"""The main job once, from data to figures, as a small study: few labels with and without the unlabelled scans."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from monai_ssl.data.datalist import find_datalist, read_datalist
 from monai_ssl.data.nodule_phantoms import write_nodule_phantoms
 from monai_ssl.data.phantoms import write_phantoms
-from monai_ssl.data.split import write_split
-from monai_ssl.study.execute import run_bundle
+from monai_ssl.study.conduct import run_study
+from monai_ssl.study.grid import available_cores
+from monai_ssl.study.plan import Method, RunSpec
+from monai_ssl.study.splits import split_path
+from monai_ssl.study.words import joined
 from monai_ssl.utils.bundle_files import bundle_path
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.keys import RunFiles
+from monai_ssl.utils.keys import ListParts, RunFiles
 
 __all__ = ["DEMO_TASKS", "DemoResult", "DemoTask", "run_demo"]
 
 _TEST_SHARE = 0.2
+_JOBS = 2  # trainings at once; on two cores faster than one with two threads
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class DemoTask:
         volumes: what is generated where no data are given, in words.
         generate: writes them into a folder, with a seed, and returns their list.
         settings: of a training on them: as many steps as two cores finish within five minutes.
-        labels: labelled cases that both methods may use, where the caller does not say.
+        labels: labelled cases that both methods may use, where the caller does not say; a second budget is twice that.
     """
 
     bundle: str
@@ -54,7 +60,7 @@ DEMO_TASKS = {
         metric=("dice", "Dice"),
         volumes="60 MRI-like volumes",
         generate=lambda folder, seed: write_phantoms(folder, cases=60, seed=seed),
-        settings={"max_steps": 250, "patch_size": "[48,56,40]", "learning_rate": 0.003},
+        settings={"max_steps": 150, "patch_size": [48, 56, 40], "learning_rate": 0.003},
         labels=2,
     ),
     "detection": DemoTask(
@@ -63,7 +69,7 @@ DEMO_TASKS = {
         metric=("cpm", "CPM"),
         volumes="60 CT-like chests, a third of them healthy",
         generate=lambda folder, seed: write_nodule_phantoms(folder, cases=40, unlabeled=20, seed=seed),
-        settings={"max_steps": 250, "patch_size": "[32,32,32]"},
+        settings={"max_steps": 150, "patch_size": [32, 32, 32]},
         labels=8,
     ),
 }
@@ -74,12 +80,16 @@ class DemoResult:
     """What a demo leaves behind.
 
     Attributes:
+        study: the study's folder.
+        budgets: labelled cases that both methods had; what follows is of the first.
         scores: the task's figure on the test cases, by method.
         folders: evaluation folder by method; holds ``metrics.json`` and ``overlay.png``.
         counts: cases by part of the data list.
         seconds: wall time of everything.
     """
 
+    study: Path
+    budgets: Sequence[int]
     scores: Mapping[str, float]
     folders: Mapping[str, Path]
     counts: Mapping[str, int]
@@ -102,15 +112,17 @@ def run_demo(
     settings: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    """Split, train without and with the unlabelled cases, evaluate both on the same test cases.
+    """Split, train without and with the unlabelled cases at two budgets, evaluate all on the same test cases.
 
-    Both methods get the same labelled cases, augmentation and number of optimiser steps; the last model is scored.
+    It is a study of one seed, of :func:`~monai_ssl.study.conduct.run_study`, below ``output / "study"``. Both methods
+    get the same labelled cases, augmentation and number of optimiser steps; the last model is scored. Where twice the
+    labels would leave nothing unlabelled there is one budget alone.
 
     Args:
         output: folder to write, not there yet.
         task: one of :data:`DEMO_TASKS`.
         data: a Decathlon list or the folder of its ``dataset.json``; ``None`` generates volumes.
-        labels: labelled cases that both methods may use; by default as many as the task says.
+        labels: labelled cases that both methods may use first; by default as many as the task says.
         seed: of the split, the generated volumes and the training.
         settings: of the bundle's training, such as ``{"max_steps": 500}``.
         say: gets a line before each part.
@@ -129,23 +141,42 @@ def run_demo(
     if data is None:
         say(f"generating {shown.volumes}")
         data = shown.generate(folder / "data", seed)
-    source, split_path = find_datalist(data, None), folder / "split.json"
-    test = max(1, round(_TEST_SHARE * len(read_datalist(source, boxes=True).get("training", []))))
-    counts = write_split(source, split_path, labels=labels, test=test, seed=seed)["split"]["counts"]
+    source = find_datalist(data, None)
+    cases = len(read_datalist(source, boxes=True).get(ListParts.TRAINING, []))
+    test = max(1, round(_TEST_SHARE * cases))
+    budgets = [labels, *([2 * labels] if 2 * labels < cases - test else [])]
+    steps = given.pop("max_steps", None) or _usual_steps(bundle)
+    plan = {
+        "bundle": shown.bundle,
+        "data": str(source.absolute()),
+        "budgets": budgets,
+        "methods": list(shown.methods),
+        "seeds": [seed],
+        "split_seed": seed,
+        "steps": steps,
+        "test": test,
+        "metric": shown.metric[0],
+        "primary": {"method": shown.methods[1], "baseline": shown.methods[0], "budget": labels},
+        "settings": {"cache_rate": 1.0, **given},
+    }
+    path, study = folder / "plan.yaml", folder / "study"
+    path.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
+    say(f"{joined(shown.methods)}, each with {joined([str(one) for one in budgets])} labelled scans, {steps} steps")
+    result = run_study(path, study, jobs=min(_JOBS, available_cores()), say=say)
+    for failure in result.failures:
+        raise UserError(f"{failure.spec.name}: {failure.reason}")
+    specs = [RunSpec(str(labels), Method(method, method), seed) for method in shown.methods]
+    folders = {spec.method.label: study / spec.folder / ListParts.TEST for spec in specs}
+    figures = {method: _content(place / RunFiles.METRICS) for method, place in folders.items()}
+    scores = {method: content["mean"][shown.metric[0]] for method, content in figures.items()}
+    counts = _content(study / split_path(specs[0]))["split"]["counts"]
+    return DemoResult(study, budgets, scores, folders, counts, time.perf_counter() - start)
 
-    cases = {"dataset_dir": source.parent.absolute(), "datalist": split_path.absolute()}
-    scores, folders = {}, {}
-    for method in shown.methods:
-        run, figures = folder / method, folder / f"{method}_evaluation"
-        run.mkdir()
-        console = run / "console.txt"
-        unlabeled = 0 if method == "supervised" else counts["unlabeled"]
-        say(f"{method}: training on {counts['training']} labelled and {unlabeled} unlabelled scans")
-        train = {**cases, "output_dir": run.absolute(), "seed": seed, "cache_rate": 1.0, **given}
-        run_bundle(bundle, ["train.yaml", f"methods/{method}.yaml"], train, console=console)
-        say(f"{method}: scoring {counts['test']} test scans")
-        evaluation = {**cases, "weights": run.absolute() / RunFiles.MODEL, "output_dir": figures.absolute()}
-        run_bundle(bundle, ["evaluate.yaml"], evaluation, console=console)
-        scores[method] = json.loads((figures / RunFiles.METRICS).read_text())["mean"][shown.metric[0]]
-        folders[method] = figures
-    return DemoResult(scores, folders, counts, time.perf_counter() - start)
+
+def _usual_steps(bundle: Path) -> int:
+    content = yaml.safe_load((bundle / "configs" / "train.yaml").read_text(encoding="utf-8"))
+    return int(content["max_steps"])
+
+
+def _content(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
