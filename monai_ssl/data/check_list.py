@@ -108,19 +108,12 @@ def _top_level(path: Path, faults: list[Fault]) -> dict[str, Any]:
         json.dumps(data, ensure_ascii=False).encode()  # half a character pair can be written as JSON and is no text
         if isinstance(data, dict) and any(part in data for part in PARTS):
             return data
+    except (OSError, ValueError, RecursionError):
+        pass  # which the other way of reading tells
+    try:
         return read_datalist(path)
     except UserError as error:
         told = _without(path, error)
-    except RecursionError:
-        told = "is nested too deeply to be a data list"
-    except UnicodeEncodeError as error:
-        told = f"has characters that are no text, such as {error.object[error.start]!a}"
-    except (OSError, ValueError) as first:
-        try:
-            read_datalist(path)
-            told = f"cannot be read as a JSON text file: {first}"
-        except (UserError, ValueError) as error:
-            told = _without(path, error)
     faults.append(Fault("list", told, file=path.name))
     return {}
 
@@ -164,10 +157,7 @@ def _classes(path: Path, data: dict[str, Any], faults: list[Fault]) -> dict[int,
 
 
 def _pairs(data: dict[str, Any]) -> dict[int, str]:
-    try:
-        return dict(label_pairs(data.get("labels")))
-    except ValueError:  # a number of thousands of digits
-        return {}
+    return dict(label_pairs(data.get("labels")))
 
 
 def _channels(data: dict[str, Any], faults: list[Fault]) -> int | None:

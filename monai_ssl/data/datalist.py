@@ -85,8 +85,11 @@ def read_datalist(path: str | os.PathLike[str], *, class_labels: bool = False, b
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a JSON text file: {error}.") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: is nested too deeply to be a data list.") from error
+    except (OSError, ValueError) as error:  # no text, or a number of thousands of digits
+        raise UserError(f"{path}: cannot be read as a JSON text file: {str(error).split(';')[0]}.") from error
+    _check_text(path, data)
     if not isinstance(data, dict):
         raise UserError(f"{path}: the top level must be an object with a `training` list, got {json_kind(data)}.")
     if is_nnunet(data):
@@ -269,12 +272,33 @@ def absolute_path(file: str, folder: Path) -> str:
     return os.path.normpath(folder / file)
 
 
+def _check_text(path: str | os.PathLike[str], data: Any) -> None:
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # half a character pair can be written as JSON
+        raise UserError(
+            f"{path}: has characters that are no text, such as {error.object[error.start]!a}. Correct the list."
+        ) from error
+
+
 def _check_exist(path: Path, part: str, files: list[str], base: Path) -> None:
     """Raise one error that names the first missing files and counts them all."""
     missing = [file for file in files if not Path(absolute_path(file, base)).exists()]
     if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise UserError(
             f"{path}: {len(missing)} of {len(files)} files of `{part}` do not exist, looked up relative to {base}: "
-            f"{shown}. Set `dataset_dir` to the folder that the list's paths are relative to."
+            f"{_first(missing)}. Set `dataset_dir` to the folder that the list's paths are relative to."
         )
+    # whoever opens a pipe waits for ever
+    others = [
+        file for file in files if not os.path.isfile(found := absolute_path(file, base)) and not os.path.isdir(found)
+    ]
+    if others:
+        raise UserError(
+            f"{path}: {len(others)} of {len(files)} files of `{part}` are pipes or devices: {_first(others)}. "
+            "Name scans."
+        )
+
+
+def _first(files: list[str]) -> str:
+    return ", ".join(files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")

@@ -45,6 +45,9 @@ def checked_entry(entry: Any, where: str, part: str, allowed: AllowedLabels) -> 
         raise UserError(f"{where} must be an object with `image`, got {json_kind(entry)}.")
     if not isinstance(entry.get("image"), str) or not entry["image"]:
         raise UserError(f"{where} must have `image`, the path of one file as a string, got {entry.get('image')!r}.")
+    for key in ("image",) if part == "unlabeled" else ("image", "label"):
+        if "\0" in str(entry.get(key)):
+            raise UserError(f"{where} must have a path as `{key}`, and {entry[key]!r} has a character that none has.")
     entry = {key: value for key, value in entry.items() if key not in ("label", "patient") or value not in (None, "")}
     if part != "unlabeled":
         entry = _checked_label(entry, f"{where} ({entry['image']})", allowed)
@@ -60,7 +63,7 @@ def label_pairs(labels: Any) -> list[tuple[int, str]]:
     if not isinstance(labels, dict):
         return []
     for pairs in (list(labels.items()), [(value, name) for name, value in labels.items()]):
-        if all(str(value).isdecimal() and isinstance(name, str) for value, name in pairs):
+        if all(str(value).isdecimal() and len(str(value)) < 10 and isinstance(name, str) for value, name in pairs):
             return sorted((int(value), name) for value, name in pairs)
     return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from monai.config import PathLike
 from monai.data import ImageReader, ITKReader, NibabelReader
 from monai.utils import MetaKeys, ensure_tuple
 
+from monai_ssl.data.check_header import read_layout
+from monai_ssl.data.check_stream import DEFLATE_RATIO, GZIP_MAGIC, BrokenFileError
 from monai_ssl.data.dicom_series import series_files
 from monai_ssl.data.formats import VOLUME_ENDINGS, channel_files, ending_of, is_dicom
 from monai_ssl.data.meta_image import check_meta_image
@@ -26,6 +29,7 @@ _KEPT = (
     MetaKeys.ORIGINAL_CHANNEL_DIM,
 )
 _APART = 1e-3  # mm
+_START = 4096  # bytes in which a NIfTI header is found, compressed or not
 _MOST_VECTOR = 4  # components of a vector that ITK's Python is built for
 
 
@@ -88,13 +92,33 @@ def _read_one(path: str) -> tuple[np.ndarray, dict[Any, Any]]:
         raise UserError(f"{path}: is missing. Correct the path, or leave the case out.")
     if os.path.isdir(path):
         return _from_itk(path, series_files(path))
+    if not os.path.isfile(path):  # who opens a pipe waits for ever
+        raise UserError(f"{path}: is neither a file nor a folder. Correct the path, or leave the case out.")
     if ending in VOLUME_ENDINGS[2:] or is_dicom(path):
         if ending in (".mha", ".mhd"):
             check_meta_image(path)
         return _from_itk(path, [path])
+    _check_claim(path)
     reader = NibabelReader()
     array, meta = reader.get_data(reader.read(path))
     return array, meta
+
+
+def _check_claim(path: str) -> None:
+    """Refuse a NIfTI file whose header claims more than it can hold, for which memory would be asked first."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as stream:
+        head = stream.read(_START)
+    try:
+        is_gzip = head.startswith(GZIP_MAGIC)
+        layout = read_layout(zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, _START) if is_gzip else head)
+    except (zlib.error, BrokenFileError):
+        return  # the reader tells what it is
+    if layout.end > size * (DEFLATE_RATIO if is_gzip else 1):
+        raise UserError(
+            f"{path}: has a header that claims {_by(layout.shape)} voxels, which its {size} bytes cannot hold. Copy or "
+            "export it again."
+        )
 
 
 def _from_itk(path: str, files: Sequence[str]) -> tuple[np.ndarray, dict[Any, Any]]:

@@ -366,3 +366,38 @@ def test_class_names_fall_back_to_the_default(write):
         class_names(path)
     with pytest.raises(UserError, match="must be given"):
         class_names(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "is nested too deeply to be a data list"),
+        ('{"training": [], "n": ' + "1" * 5000 + "}", "cannot be read as a JSON text file: Exceeds the limit"),
+        ('{"training": [{"image": "\\ud800", "label": "b"}]}', r"has characters that are no text, such as '\\ud800'"),
+        ('{"training": [{"image": "a\\u0000b", "label": "b"}]}', r"entry 1 of `training` must have a path as `image`"),
+        ('{"training": [{"image": "a", "label": "b\\u0000"}]}', r"must have a path as `label`, and 'b\\x00' has"),
+    ],
+)
+def test_what_no_list_can_say_is_refused_in_a_line(write, text, message):
+    path = write(text)
+    for call in (read_datalist, check_leaks, load_images):
+        with pytest.raises(UserError, match=message) as caught:
+            call(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_labels_of_a_thousand_digits_are_no_values(write):
+    with pytest.raises(UserError, match="`labels` must name the values 0, 1, 2"):
+        class_names(write({"training": [], "labels": {"0": "background", "1" * 5000: "spleen"}}))
+
+
+@pytest.mark.parametrize("part", ["training", "unlabeled"])
+def test_a_pipe_is_no_scan(write, tmp_path, part):
+    path = write({part: [case("a"), case("b")]}, files("a", "b"))
+    (tmp_path / "images/b.nii.gz").unlink()
+    os.mkfifo(tmp_path / "images/b.nii.gz")
+    with pytest.raises(UserError, match=rf"1 of [24] files of `{part}` are pipes or devices: images/b.nii.gz. Name"):
+        load_cases(path, part)
+    (tmp_path / "images/b.nii.gz").unlink()
+    (tmp_path / "images/b.nii.gz").mkdir()  # of a DICOM series, which reading it will tell
+    assert len(load_cases(path, part)) == 2

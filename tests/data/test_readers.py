@@ -117,7 +117,7 @@ def test_a_cut_file_is_never_filled_up(name: str, share: float, tmp_path: Path) 
     content = data.read_bytes()
     data.write_bytes(content[: int(share * len(content))])
     if ".nii" in name:
-        with pytest.raises((EOFError, OSError, ValueError)):
+        with pytest.raises((EOFError, OSError, UserError)):
             load(path)
     else:
         with pytest.raises(UserError, match=f"{data.name}: "):

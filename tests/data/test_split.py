@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import floor
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from monai_ssl.data.datalist import load_cases, read_datalist
@@ -52,7 +52,20 @@ few = st.sampled_from([0, 1, 2, 3])
 
 
 @given(rosters(), st.integers(1, 9), few, few, st.integers(0, 99))
+@settings(max_examples=300)
 def test_every_labelled_case_is_used_once_and_no_patient_is_on_two_sides(data, labels, validation, test, seed):
+    check_roster(data, labels, validation, test, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@given(rosters(), st.integers(1, 9), few, few, st.integers(0, 99))
+@settings(max_examples=10_000, deadline=None)
+def test_so_it_is_with_ten_thousand_rosters(data, labels, validation, test, seed):
+    check_roster(data, labels, validation, test, seed)
+
+
+def check_roster(data, labels, validation, test, seed):
     before = copy.deepcopy(data)
     split = try_split(data, labels=labels, validation=validation, test=test, seed=seed)
     assert data == before, "the input must not change"
