@@ -11,6 +11,7 @@ from monai_ssl.data.images import images_to_learn_from, images_to_predict
 from monai_ssl.data.leaks import check_leaks
 
 if TYPE_CHECKING:
+    from monai_ssl.data.check_training import check_scans
     from monai_ssl.data.readers import ScanReader
     from monai_ssl.data.scans import ScanDataset
     from monai_ssl.data.seen_scans import warn_of_seen_scans, write_seen_scans
@@ -23,6 +24,7 @@ __all__ = [
     "box_source",
     "channel_count",
     "check_leaks",
+    "check_scans",
     "class_names",
     "images_to_learn_from",
     "images_to_predict",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HEAVY = {
+    "check_scans": "monai_ssl.data.check_training",
     "ScanDataset": "monai_ssl.data.scans",
     "ScanReader": "monai_ssl.data.readers",
     "TwoStreamLoader": "monai_ssl.data.two_stream",

@@ -1,10 +1,10 @@
-"""Many files read once each, in several processes."""
+"""Many files read once each, several at a time."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import get_context
@@ -18,7 +18,9 @@ _MOST_JOBS = 8
 _WORTH = 200_000_000  # bytes that take longer to read than a process to start
 
 
-def read_all(wanted: Mapping[str, bool], max_bytes: int, jobs: int | None = None) -> Iterator[ScanFacts]:
+def read_all(
+    wanted: Mapping[str, bool], max_bytes: int, jobs: int | None = None, *, threads: bool = False
+) -> Iterator[ScanFacts]:
     """Read files, several at a time; yields them as they come.
 
     A file that ends the process that reads it has that as its fault, and the others are read nevertheless.
@@ -28,10 +30,20 @@ def read_all(wanted: Mapping[str, bool], max_bytes: int, jobs: int | None = None
         max_bytes: as in :func:`~monai_ssl.data.check_scan.read_facts`.
         jobs: number of processes; with 1 this one reads. By default, one for each core up to eight, as far as there is
             enough to read.
+        threads: of this process in place of processes, for a caller that may be any script: a new process would run it
+            again. What takes time, decompression and checksums, holds no lock of Python's.
     """
     jobs = jobs or _usual_jobs(wanted)
     if jobs == 1:
         yield from (read_facts(path, is_label, max_bytes) for path, is_label in wanted.items())
+        return
+    if threads:
+        with ThreadPoolExecutor(jobs) as pool_of_threads:
+            try:
+                tasks = [pool_of_threads.submit(read_facts, *item, max_bytes) for item in wanted.items()]
+                yield from (task.result() for task in as_completed(tasks))
+            finally:
+                pool_of_threads.shutdown(cancel_futures=True)
         return
     left = dict(wanted)
     # a fork would copy the locks of the caller's threads

@@ -18,7 +18,7 @@ from monai_ssl.data.datalist import PARTS, find_datalist
 from monai_ssl.data.formats import channel_files
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["DataCheck", "check_data"]
+__all__ = ["DataCheck", "check_data", "check_listing"]
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,33 @@ def check_data(
     if patch_size is not None and (len(patch_size) != 3 or min(patch_size) < 1):
         raise UserError(f"`patch_size` must be three lengths from 1, got {list(patch_size)}.")
     listing = read_listing(find_datalist(datalist, dataset_dir), dataset_dir, patient_regex)
+    return check_listing(listing, jobs=jobs, max_gigabytes=max_gigabytes, patch_size=patch_size, progress=progress)
+
+
+def check_listing(
+    listing: Listing,
+    *,
+    jobs: int | None = None,
+    max_gigabytes: float = 8.0,
+    patch_size: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    threads: bool = False,
+) -> DataCheck:
+    """Name every fault of cases that are known already, and those that the listing has.
+
+    Args:
+        listing: the cases; nothing but the files that they name is read.
+        jobs: see :func:`check_data`.
+        max_gigabytes: likewise.
+        patch_size: likewise.
+        progress: likewise.
+        threads: as in :func:`~monai_ssl.data.check_processes.read_all`.
+    """
     channels = {case.image_path: _channel_files(case, listing) for case in listing.cases}
     wanted = {file: False for files in channels.values() for file in files}
     wanted |= {case.label_path: True for case in listing.cases if case.label_path}
     facts: dict[str, ScanFacts] = {}
-    for found in read_all(wanted, int(max_gigabytes * 1e9), jobs):
+    for found in read_all(wanted, int(max_gigabytes * 1e9), jobs, threads=threads):
         facts[found.path] = found
         if progress is not None:
             progress(len(facts), len(wanted))

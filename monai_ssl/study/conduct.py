@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ssl.study.curve_picture import draw_curves
+from monai_ssl.study.data_check import check_split
 from monai_ssl.study.estimate import describe_estimate, pretrainings_left
 from monai_ssl.study.frozen_plan import check_plan, freeze_plan
 from monai_ssl.study.grid import Failure, available_cores, run_grid
@@ -20,7 +21,7 @@ from monai_ssl.study.probe import PROBE_STEPS, probe_pretraining, probe_training
 from monai_ssl.study.screen import choose, most_kept
 from monai_ssl.study.slurm import refuse_open_arrays, run_array
 from monai_ssl.study.slurm_queue import check_cluster
-from monai_ssl.study.splits import draw_splits, write_splits
+from monai_ssl.study.splits import HELD_OUT, draw_splits, write_splits
 from monai_ssl.study.state import Study
 from monai_ssl.study.table import write_tables
 from monai_ssl.utils.errors import UserError
@@ -68,8 +69,8 @@ def run_study(
             when a run ends.
 
     Raises:
-        UserError: when the plan or the data has a mistake or has changed, another study holds the folder, or the
-            runs are on a cluster and shall be carried out here, or there is no Slurm.
+        UserError: when the plan or the data has a mistake or has changed, a scan has a fault, another study holds the
+            folder, or the runs are on a cluster and shall be carried out here, or there is no Slurm.
     """
     if slurm is not None:
         check_cluster()
@@ -79,6 +80,8 @@ def run_study(
     try:
         if slurm is None:
             refuse_open_arrays(study)
+        check_plan(study.plan, study.output)
+        _check_data(study)
         freeze_plan(study.plan, study.output)
         write_splits(study.splits, study.output)
         return _carry_out(study, jobs, slurm, say)
@@ -137,6 +140,14 @@ def _hold(folder: Path) -> FolderLock:
     for stale in (*folder.glob(".*.tmp"), *(folder / "splits").rglob(".*.tmp")):  # of a study that was killed
         stale.unlink(missing_ok=True)
     return lock
+
+
+def _check_data(study: Study) -> None:
+    """Check every scan once, where a run is left to do; the runs themselves then check none."""
+    plan = study.plan
+    if all(study.is_finished(spec) for spec in study.possible(runs(plan, most_kept(plan)))):
+        return
+    check_split(study.splits[HELD_OUT], plan.data, plan.bundle, plan.settings, plan.data.parent)
 
 
 def _estimate(study: Study, listed: Sequence[RunSpec], jobs: int) -> list[str]:

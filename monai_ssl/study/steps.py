@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ssl.networks.student import has_teacher
+from monai_ssl.study.data_check import unchecked
 from monai_ssl.study.plan import Plan, RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, PretrainSpec
 from monai_ssl.study.rounds import SUGGEST_CONFIG, SUGGEST_STEP
@@ -55,6 +56,7 @@ def pretraining_step(
     """
     asked = pretraining.pretraining
     own = {**_places(plan, datalist, folder), "seed": pretraining.seed, "max_steps": asked.steps}
+    own |= unchecked(asked.bundle)
     shared = _shared(plan.settings, "device")
     return Step(PRETRAIN_STEP, asked.configs, {**shared, **asked.settings, **own, **settings}, asked.bundle)
 
@@ -101,7 +103,7 @@ def training_step(
         settings: over those of the plan, the method and the study.
     """
     method = spec.method
-    own = {**_places(plan, datalist, folder), "seed": spec.seed, "max_steps": plan.steps}
+    own = {**_places(plan, datalist, folder), "seed": spec.seed, "max_steps": plan.steps, **unchecked(plan.bundle)}
     own |= {} if method.checkpoint == "last" else {"checkpoint": method.checkpoint}
     own |= {} if pretrained is None else {"pretrained": pretrained}
     configs = ("train.yaml", f"methods/{method.method}.yaml")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import yaml
 
@@ -85,8 +86,13 @@ def fake_command(bundle: Path, configs: Sequence[str], settings: Mapping[str, An
 
 
 def write_cases(folder: Path, cases: int = 12, *, patients: bool = False, unlabeled: int = 0) -> Path:
-    """A list of empty files; with ``patients`` two cases are of one."""
+    """A list of tiny scans; with ``patients`` two cases are of one."""
     folder.mkdir(parents=True)
+    for number in range(cases + unlabeled):
+        voxels = np.random.default_rng(number).random((2, 2, 2), np.float32)
+        name = f"c{number:02}" if number < cases else f"u{number - cases}"
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), folder / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image((voxels > 0.5).astype(np.uint8), np.eye(4)), folder / f"l{number:02}.nii.gz")
     entries: list[dict[str, str]] = [{"image": f"c{i:02}.nii.gz", "label": f"l{i:02}.nii.gz"} for i in range(cases)]
     if patients:
         entries = [{**entry, "patient": f"p{i // 2}"} for i, entry in enumerate(entries)]
