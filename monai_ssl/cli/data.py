@@ -68,11 +68,20 @@ def check(
     patient_regex: Annotated[
         str | None, typer.Option("--patient_regex", help="Finds the patient in a file name where the list names none.")
     ] = None,
+    pool: Annotated[
+        bool,
+        typer.Option("--pool", help="Look for scans that are nearly another one or unlike the labelled ones, too."),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="With --pool: draw the most suspicious scans (PNG).")
+    ] = None,
 ) -> None:
     """Name every fault of a data set in one run: list, files, geometry, labels, leaks.
 
-    Each file is read once. The command ends with 1 if there are errors, and with 0 if there are warnings alone.
+    Each file is read once, with --pool each scan once more. The command ends with 1 if there are errors, and with 0 if
+    there are warnings alone.
     """
+    from monai_ssl.data.check_pool import exclude_line
     from monai_ssl.data.check_run import check_data
     from monai_ssl.data.check_show import fault_rows, reading_bar, summary
     from monai_ssl.utils.files import write_json
@@ -80,6 +89,8 @@ def check(
     words = listed(patch_size)
     if words is not None and not all(word.isdecimal() for word in words):
         raise UserError(f"--patch_size must be three lengths in voxels, as 48,64,48, got {patch_size!r}.")
+    if picture is not None and not pool:
+        raise UserError("--picture needs --pool, whose scans it shows.")
     with reading_bar() as progress:
         result = check_data(
             datalist,
@@ -88,12 +99,20 @@ def check(
             max_gigabytes=max_gigabytes,
             patch_size=None if words is None else [int(word) for word in words],
             patient_regex=patient_regex,
+            pool=pool,
             progress=progress,
         )
     if result.faults:
         print_table(("", "part", "case", "file", "fault", "remedy"), fault_rows(result))
         typer.echo("")
     typer.echo(summary(result))
+    if (setting := exclude_line(result.faults)) is not None:
+        typer.echo(f"To train without one of each pair: {setting}")
+    if picture is not None:
+        from monai_ssl.data.check_pool_picture import draw_suspects  # with Matplotlib
+
+        shown = draw_suspects(result.faults, result.paths, picture)
+        typer.echo(f"Wrote {picture} ({len(shown)} scans)")
     if json_file is not None:
         write_json(json_file, result.as_dict())
         typer.echo(f"Wrote {json_file}")

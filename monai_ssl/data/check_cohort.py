@@ -38,15 +38,14 @@ def same_scans(cases: Sequence[Case], facts: Mapping[str, ScanFacts]) -> Iterato
 
 
 def _same(first: Case, case: Case, by: str) -> Fault:
+    parts = {first.part, case.part}
+    leak = "unlabeled" in parts and bool(parts & {"validation", "test"})
+    if leak and first.part == "unlabeled":  # it is the one to leave out
+        first, case = case, first
     text = f"is in `{first.part}` too ({first.image})" if by == "file" else f"has the voxels of {first.image}"
-    if first.part == case.part:
-        kind = "duplicate"
-    elif "unlabeled" in (first.part, case.part) and {first.part, case.part} & {"validation", "test"}:
-        kind = "leak"
-    else:
-        kind = "same_image" if by == "file" else "same_content"
     text += "" if by == "file" or first.part == case.part else f" in `{first.part}`"
-    return Fault(kind, text, case.part, case.name, case.image)
+    apart = "leak" if leak else "same_image" if by == "file" else "same_content"
+    return Fault("duplicate" if first.part == case.part else apart, text, case.part, case.name, case.image)
 
 
 def patients_apart(cases: Iterable[Case]) -> Iterator[Fault]:
@@ -123,7 +122,7 @@ def far_scans(cases: Sequence[Case], facts: Mapping[str, ScanFacts]) -> Iterator
             yield Fault("far_intensity", text, case.part, case.name, case.image)
 
 
-def robust_scores(values: np.ndarray, least: float) -> np.ndarray:
+def robust_scores(values: np.ndarray, least: float, count: int | None = None) -> np.ndarray:
     r"""Return how far each value is from the median, in robust standard deviations.
 
     .. math:: z_i = |x_i - \tilde{x}| \,/\, (1.4826 \max(\mathrm{MAD}(x), \mathit{least}))
@@ -132,12 +131,13 @@ def robust_scores(values: np.ndarray, least: float) -> np.ndarray:
         values: one per scan.
         least: median absolute deviation below which values count as alike; above 0, else equal values make every
             rounding error a far one.
+        count: number of the first values whose median and deviation are meant; all by default.
 
     Reference:
         B. Iglewicz, D. C. Hoaglin. How to Detect and Handle Outliers. ASQC Quality Press, 1993 (section 3.3).
     """
-    apart = abs(values - np.median(values))
-    return apart / (1.4826 * max(float(np.median(apart)), least))
+    apart = abs(values - np.median(values[:count]))
+    return apart / (1.4826 * max(float(np.median(apart[:count])), least))
 
 
 def _world_order(volume: Volume) -> np.ndarray:

@@ -69,6 +69,11 @@ KINDS = {
     "far_intensity": Kind("warning", "Look whether the scan has the unit and modality of the others."),
     "small": Kind("warning", "Lower --patch_size, or expect this scan to be padded."),
     "duplicate": Kind("warning", "List it once."),
+    "near_duplicate": Kind("warning", "Look at both, and list one of them if they are one scan."),
+    "near_leak": Kind("warning", "Look at both: if they are one scan, this is a leak; leave it out of the training."),
+    "outlier": Kind(
+        "warning", "Look at the scan, and leave it out with --exclude if it does not belong to the others."
+    ),
     "some_patients": Kind("warning", "Name the `patient` of every case, or give --patient_regex."),
     "unchecked": Kind("warning", "Convert it to NIfTI to have it checked."),
 }

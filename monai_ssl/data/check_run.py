@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from monai_ssl.data.check_boxes import box_faults
@@ -13,6 +13,7 @@ from monai_ssl.data.check_case import affine_faults, geometry_faults, image_faul
 from monai_ssl.data.check_cohort import far_scans, missing_classes, patients_apart, same_scans
 from monai_ssl.data.check_facts import Fault, ScanFacts, Volume
 from monai_ssl.data.check_list import Case, Listing, read_listing
+from monai_ssl.data.check_pool import pool_faults
 from monai_ssl.data.check_processes import read_all
 from monai_ssl.data.datalist import PARTS, find_datalist
 from monai_ssl.data.formats import channel_files
@@ -30,12 +31,14 @@ class DataCheck:
         cases: number of its cases.
         files: number of files that were read.
         size: of them, in bytes.
+        paths: of the images, absolute, by part and file as listed.
     """
 
     faults: tuple[Fault, ...]
     cases: int
     files: int
     size: int
+    paths: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
@@ -61,6 +64,7 @@ def check_data(
     max_gigabytes: float = 8.0,
     patch_size: Sequence[int] | None = None,
     patient_regex: str | None = None,
+    pool: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataCheck:
     """Name every fault of a data set; each file is read once.
@@ -75,6 +79,8 @@ def check_data(
         max_gigabytes: of one file's voxels; a header that claims more is refused before they are read.
         patch_size: of a training, three lengths in voxels; smaller volumes are told.
         patient_regex: finds the patient in a file name where the list names none.
+        pool: also look for scans that are nearly another one, and for unlabelled scans that are unlike the labelled
+            ones, for which images are read once more.
         progress: called with the number of files that are read and of all, from time to time.
 
     Raises:
@@ -87,7 +93,8 @@ def check_data(
     if patch_size is not None and (len(patch_size) != 3 or min(patch_size) < 1):
         raise UserError(f"`patch_size` must be three lengths from 1, got {list(patch_size)}.")
     listing = read_listing(find_datalist(datalist, dataset_dir), dataset_dir, patient_regex)
-    return check_listing(listing, jobs=jobs, max_gigabytes=max_gigabytes, patch_size=patch_size, progress=progress)
+    more = {"jobs": jobs, "max_gigabytes": max_gigabytes, "patch_size": patch_size, "progress": progress}
+    return check_listing(listing, pool=pool, **more)  # type: ignore[arg-type]
 
 
 def check_listing(
@@ -97,6 +104,7 @@ def check_listing(
     max_gigabytes: float = 8.0,
     patch_size: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    pool: bool = False,
     threads: bool = False,
 ) -> DataCheck:
     """Name every fault of cases that are known already, and those that the listing has.
@@ -107,6 +115,7 @@ def check_listing(
         max_gigabytes: likewise.
         patch_size: likewise.
         progress: likewise.
+        pool: likewise.
         threads: as in :func:`~monai_ssl.data.check_processes.read_all`.
     """
     channels = {case.image_path: _channel_files(case, listing) for case in listing.cases}
@@ -120,8 +129,10 @@ def check_listing(
     faults = [*listing.faults, *_case_faults(listing, facts, channels, patch_size), *patients_apart(listing.cases)]
     faults += [*same_scans(listing.cases, facts), *missing_classes(listing.cases, facts, listing.classes)]
     faults += far_scans(listing.cases, facts)
+    faults += pool_faults(listing.cases, facts) if pool else ()
     size = sum(found.size for found in facts.values())
-    return DataCheck(tuple(sorted(faults, key=_place(listing.cases))), len(listing.cases), len(facts), size)
+    paths = {(case.part, case.image): case.image_path for case in listing.cases}
+    return DataCheck(tuple(sorted(faults, key=_place(listing.cases))), len(listing.cases), len(facts), size, paths)
 
 
 def _channel_files(case: Case, listing: Listing) -> list[str]:

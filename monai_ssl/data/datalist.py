@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ssl.data.entries import AllowedLabels, channels_of, checked_entry, json_kind, label_pairs
+from monai_ssl.data.exclude import leave_out
 from monai_ssl.data.nnunet import is_nnunet, nnunet_parts, refuse_unsupported_labels
 from monai_ssl.utils.config_values import check_values
 from monai_ssl.utils.errors import UserError
@@ -116,6 +117,7 @@ def load_cases(
     required: bool = False,
     class_labels: bool = False,
     boxes: bool = False,
+    exclude: Any = (),
 ) -> list[dict[str, Any]]:
     """Return the cases of one part with absolute paths.
 
@@ -131,6 +133,8 @@ def load_cases(
         class_labels: as in :func:`read_datalist`; a class stays the number that it is.
         boxes: as in :func:`read_datalist`; a case then has ``box`` and ``label`` as lists, or ``label`` as the path of
             a mask, from which its boxes are to be made.
+        exclude: names of cases of ``training`` and ``unlabeled`` to leave out, see
+            :func:`~monai_ssl.data.exclude.leave_out`; their files may be missing.
 
     Raises:
         UserError: if ``part`` is unknown, a case of a labelled part has no label or both boxes and a mask, files are
@@ -158,6 +162,7 @@ def load_cases(
                 f"{path}: entry {number} of `{part}` ({entry['image']}) has `box` and a mask as `label`: leave out one."
             )
         cases.append(entry)
+    cases = leave_out(cases, exclude, _to_train_on(data), path)
     if required and not cases:
         raise UserError(f"{path}: has no case in `{part}`. Add cases to that part, or name another part.")
     files = [{key: case[key] for key in paths if isinstance(case[key], str)} for case in cases]
@@ -172,6 +177,7 @@ def load_images(
     datalist: str | os.PathLike[str] | None,
     dataset_dir: str | os.PathLike[str] | None = None,
     parts: Sequence[str] = PARTS,
+    exclude: Any = (),
 ) -> list[dict[str, str]]:
     """Return the scans of some parts as ``{"image": absolute path}``, each once; labels are not even looked for.
 
@@ -179,6 +185,7 @@ def load_images(
         datalist: as in :func:`find_datalist`.
         dataset_dir: folder that the list's paths are relative to; if None, the list's own folder.
         parts: of the list; the others are not looked at.
+        exclude: as in :func:`load_cases`.
 
     Raises:
         UserError: if files are missing, or there is no case.
@@ -187,7 +194,7 @@ def load_images(
     data, base = read_datalist(path, class_labels=True, boxes=True), list_folder(path, dataset_dir)
     found: dict[str, None] = {}
     for part in parts:
-        files = [entry["image"] for entry in data.get(part, [])]
+        files = [entry["image"] for entry in leave_out(data.get(part, []), exclude, _to_train_on(data), path)]
         _check_exist(path, part, files, base)
         found |= dict.fromkeys(absolute_path(file, base) for file in files)
     if not found:
@@ -272,6 +279,10 @@ def absolute_path(file: str, folder: Path) -> str:
     return os.path.normpath(folder / file)
 
 
+def _to_train_on(data: dict[str, Any]) -> list[str]:
+    return [entry["image"] for part in ("training", "unlabeled") for entry in data.get(part, [])]
+
+
 def _check_text(path: str | os.PathLike[str], data: Any) -> None:
     try:
         json.dumps(data, ensure_ascii=False).encode()
@@ -283,7 +294,7 @@ def _check_text(path: str | os.PathLike[str], data: Any) -> None:
 
 def _check_exist(path: Path, part: str, files: list[str], base: Path) -> None:
     """Raise one error that names the first missing files and counts them all."""
-    missing = [file for file in files if not Path(absolute_path(file, base)).exists()]
+    missing = [file for file in files if not os.path.exists(absolute_path(file, base))]
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(files)} files of `{part}` do not exist, looked up relative to {base}: "

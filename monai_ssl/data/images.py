@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from monai_ssl.data.datalist import load_images
+from monai_ssl.data.exclude import leave_out
 from monai_ssl.data.formats import ending_of, scans_of, stem_of
 from monai_ssl.data.leaks import check_leaks
 from monai_ssl.utils.errors import UserError
@@ -16,7 +18,10 @@ _FORMATS = "NIfTI, NRRD, MetaImage or DICOM"
 
 
 def images_to_learn_from(
-    datalist: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str] | None, channels: int = 1
+    datalist: str | os.PathLike[str] | None,
+    dataset_dir: str | os.PathLike[str] | None,
+    channels: int = 1,
+    exclude: Any = (),
 ) -> list[dict[str, str]]:
     """The cases ``{"image": path}`` of a pretraining: a list's training and unlabelled scans, or a folder of scans.
 
@@ -27,14 +32,16 @@ def images_to_learn_from(
         dataset_dir: folder that the list's paths are relative to; without a list, a folder with ``dataset.json``, or
             else of scans, see :func:`~monai_ssl.data.formats.scans_of`.
         channels: of a case, whose further files in a folder of scans are none of their own.
+        exclude: names of scans to leave out, see :func:`~monai_ssl.data.exclude.leave_out`.
 
     Raises:
         UserError: when there is no scan, files are missing, or the list has a scan or a patient on two sides.
     """
     if datalist is None and dataset_dir is not None and not (Path(dataset_dir) / "dataset.json").is_file():
-        return [{"image": str(file.resolve())} for file in _scans_of(Path(dataset_dir), "dataset_dir", channels)]
+        found = [{"image": str(file.resolve())} for file in _scans_of(Path(dataset_dir), "dataset_dir", channels)]
+        return leave_out(found, exclude, [scan["image"] for scan in found], dataset_dir)
     check_leaks(datalist, dataset_dir)
-    return load_images(datalist, dataset_dir, ("training", "unlabeled"))
+    return load_images(datalist, dataset_dir, ("training", "unlabeled"), exclude)
 
 
 def images_to_predict(

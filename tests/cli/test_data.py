@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.cli.helpers import monai_ssl
+from tests.data.check_files import image_voxels, make_data, save, write_list
 
 
 def test_split_writes_and_says_how_to_use_it(data, tmp_path):
@@ -68,3 +69,26 @@ def test_an_output_that_cannot_be_written_is_one_line(data, tmp_path):
     result = monai_ssl("split", "--data", data, "--labels", 1, "--output", tmp_path / "file" / "split.json")
     assert result.exit_code == 1
     assert re.fullmatch(r"Error: [^\n]*file[^\n]*\n", result.stderr)
+
+
+def test_a_pool_is_reported_with_a_line_to_paste_and_a_picture(tmp_path):
+    content, cases = make_data(tmp_path)
+    noisy = image_voxels(50) + image_voxels(60) / 50
+    for name, voxels in (("unlabeled0", image_voxels(50)), ("unlabeled1", noisy)):
+        save(tmp_path / "images" / f"{name}.nii.gz", voxels)
+    path = write_list(tmp_path, content)
+    assert monai_ssl("check", path).stdout.startswith("No fault")
+    picture, table = tmp_path / "pool.png", tmp_path / "pool.json"
+    result = monai_ssl("check", path, "--pool", "--picture", picture, "--json", table)
+    assert result.exit_code == 0, result.output
+    assert 'To train without one of each pair: --exclude "[unlabeled1]"' in result.stdout
+    assert f"Wrote {picture} (1 scans)" in result.stdout.replace("\n", " ")
+    (fault,) = json.loads(table.read_text())["faults"]
+    assert (fault["kind"], fault["case"]) == ("near_duplicate", "unlabeled1")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len(cases) == 6
+
+
+def test_a_picture_is_one_of_a_pool(tmp_path):
+    result = monai_ssl("check", tmp_path, "--picture", tmp_path / "a.png")
+    assert (result.exit_code, result.stderr) == (1, "Error: --picture needs --pool, whose scans it shows.\n")

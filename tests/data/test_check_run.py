@@ -123,7 +123,7 @@ def test_a_scan_far_from_the_rest_is_told(tmp_path: Path, voxels: Any, affine: l
 
 @pytest.mark.parametrize(
     ("first", "second", "kind"),
-    [("training0", "test1", "same_content"), ("unlabeled0", "validation1", "leak"), ("test0", "test1", "duplicate")],
+    [("training0", "test1", "same_content"), ("validation1", "unlabeled0", "leak"), ("test0", "test1", "duplicate")],
 )
 def test_a_copy_under_another_name_is_told(tmp_path: Path, first: str, second: str, kind: str) -> None:
     data, _ = make_data(tmp_path)
