@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from monai_ssl.data.phantoms import write_phantoms
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -406,3 +408,40 @@ def test_both_sides_of_the_views_see_every_view(
     assert (row["patches"], row["together_seconds"], row["apart_seconds"]) == (8, 9.0, 12.0)
     assert len(set(seen[0])) == 4
     assert [each for (each,) in seen[1:5]] == seen[0]
+
+
+def test_the_check_and_the_loader_are_measured_beside_others(tmp_path: Path) -> None:
+    output = tmp_path / "check.json"
+    options = ["--cases", "4", "--loaded", "4", "--rounds", "1", "--patch", "16", "--output", str(output)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "check.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert result["cases"] == 4
+    assert len(result["rows"]) == 4
+    for row in result["rows"].values():
+        assert row["ratio"] == pytest.approx(row["seconds"] / row["other_seconds"])
+    assert "TwoStreamLoader" in done.stdout
+
+
+def test_both_loaders_of_the_check_give_as_many_batches(tmp_path: Path) -> None:
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "check.py"))
+    path = benchmark["write_phantoms"](tmp_path / "data", cases=5, size=(24, 24, 24))
+    cases = [{"image": case["image"]} for case in benchmark["load_cases"](path, "training")]
+    for cached in (False, True):
+        ours, theirs = (call() for call in benchmark["loaders"](cases, 16, cached))
+        assert len(ours) == len(theirs) == 2
+        assert ours[0]["labeled"]["image"].shape == theirs[0]["image"].shape == (2, 1, 16, 16, 16)
+
+
+def test_near_copies_are_counted(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "data", cases=4, size=(24, 24, 24))
+    output = tmp_path / "copies.json"
+    options = ["--data", str(tmp_path / "data"), "--copies", "2", "--output", str(output)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "near_copies.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert (result["scans"], result["pairs"], result["told"]) == (4, 6, 0)
+    assert result["recall"]["mirrored"] == 1.0
+    assert "cropped by 0 to 3 voxels a side" in done.stdout

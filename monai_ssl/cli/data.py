@@ -106,7 +106,7 @@ def check(
         print_table(("", "part", "case", "file", "fault", "remedy"), fault_rows(result))
         typer.echo("")
     typer.echo(summary(result))
-    if (setting := exclude_line(result.faults)) is not None:
+    if (setting := exclude_line(result.faults, [file for _, file in result.paths])) is not None:
         typer.echo(f"To train without one of each pair: {setting}")
     if picture is not None:
         from monai_ssl.data.check_pool_picture import draw_suspects  # with Matplotlib

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
@@ -13,6 +14,7 @@ from monai_ssl.data.check_case import affine_faults, spacing_of
 from monai_ssl.data.check_cohort import robust_scores
 from monai_ssl.data.check_facts import Fault, ScanFacts, Volume
 from monai_ssl.data.check_list import Case
+from monai_ssl.data.formats import stem_of
 
 __all__ = ["POOL_KINDS", "exclude_line", "pool_faults", "ras_volume"]
 
@@ -60,14 +62,16 @@ def ras_volume(path: str) -> np.ndarray:
     return np.nan_to_num(np.asarray(turned, dtype=np.float32), posinf=0.0, neginf=0.0)
 
 
-def exclude_line(faults: Sequence[Fault]) -> str | None:
+def exclude_line(faults: Sequence[Fault], files: Iterable[str] = ()) -> str | None:
     """Return the setting that leaves the copies out of a training, one of each pair; None where there are none.
 
     Args:
         faults: of a check.
+        files: all images as listed; where two have one name, they are told apart by their paths.
     """
+    alike = Counter(map(stem_of, files))
     told = [fault for fault in faults if fault.kind in POOL_KINDS[:-1] and fault.part in _TRAINED_ON]
-    names = list(dict.fromkeys(fault.case for fault in told))
+    names = list(dict.fromkeys(f.file if alike[f.case] > 1 else f.case for f in told))
     return f'--exclude "[{",".join(names)}]"' if names else None
 
 

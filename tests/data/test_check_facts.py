@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,9 @@ def test_a_problem_is_of_a_known_kind_and_travels_between_processes() -> None:
     assert pickle.loads(pickle.dumps(facts)) == facts
     with pytest.raises(ValueError, match=r"`problem` must be of a kind of KINDS, got 'odd'"):
         ScanFacts("a", problem=Problem("odd", "is odd"))
+
+
+def test_the_docs_tell_every_kind_with_its_level_and_remedy() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (error|warning) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [(name, *kind) for name, kind in KINDS.items()]

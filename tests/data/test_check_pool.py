@@ -111,3 +111,6 @@ def test_only_what_is_trained_on_can_be_left_out() -> None:
     faults = [Fault("same_content", "", "validation", "v"), Fault("outlier", "", "unlabeled", "o")]
     assert exclude_line(faults) is None
     assert exclude_line([*faults, Fault("near_duplicate", "", "training", "t")]) == '--exclude "[t]"'
+    twins = [Fault("duplicate", "", "unlabeled", "scan", "b/scan.nii.gz")]
+    files = ["a/scan.nii.gz", "b/scan.nii.gz"]
+    assert exclude_line(twins, files) == '--exclude "[b/scan.nii.gz]"'
