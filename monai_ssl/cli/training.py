@@ -21,7 +21,7 @@ def demo(
     ] = None,
     labels: Annotated[
         int | None,
-        typer.Option(help="Labelled scans for both methods, and then twice as many; default: 2, detection 8."),
+        typer.Option(help="Labelled scans for both methods (a segmentation adds twice as many); default: 2, detection 8."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the volumes and the training.")] = 0,
     steps: Annotated[
@@ -30,7 +30,7 @@ def demo(
     ] = None,
     output: Annotated[Path, typer.Option(help="A new folder is made in it for every call.")] = Path("demo"),
 ) -> None:
-    """Train with the same few labels without and with the unlabelled scans, at two budgets, and show it as a page."""
+    """Train with the same few labels without and with the unlabelled scans, and show it as a page."""
     import time
 
     from monai_ssl.study.demo import DEMO_TASKS, run_demo

@@ -41,7 +41,8 @@ class DemoTask:
         volumes: what is generated where no data are given, in words.
         generate: writes them into a folder, with a seed, and returns their list.
         settings: of a training on them: as many steps as two cores finish within five minutes.
-        labels: labelled cases that both methods may use, where the caller does not say; a second budget is twice that.
+        labels: labelled cases that both methods may use first, where the caller does not say.
+        budgets: multiples of them that are studied.
     """
 
     bundle: str
@@ -51,6 +52,7 @@ class DemoTask:
     generate: Callable[[Path, int], Path]
     settings: Mapping[str, Any]
     labels: int
+    budgets: tuple[int, ...]
 
 
 DEMO_TASKS = {
@@ -60,8 +62,9 @@ DEMO_TASKS = {
         metric=("dice", "Dice"),
         volumes="60 MRI-like volumes",
         generate=lambda folder, seed: write_phantoms(folder, cases=60, seed=seed),
-        settings={"max_steps": 150, "patch_size": [48, 56, 40], "learning_rate": 0.003},
+        settings={"max_steps": 250, "patch_size": [48, 56, 40], "learning_rate": 0.003},
         labels=2,
+        budgets=(1, 2),
     ),
     "detection": DemoTask(
         bundle="focalmix_detection",
@@ -69,8 +72,9 @@ DEMO_TASKS = {
         metric=("cpm", "CPM"),
         volumes="60 CT-like chests, a third of them healthy",
         generate=lambda folder, seed: write_nodule_phantoms(folder, cases=40, unlabeled=20, seed=seed),
-        settings={"max_steps": 150, "patch_size": [32, 32, 32]},
+        settings={"max_steps": 250, "patch_size": [32, 32, 32]},
         labels=8,
+        budgets=(1,),
     ),
 }
 
@@ -112,11 +116,11 @@ def run_demo(
     settings: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    """Split, train without and with the unlabelled cases at two budgets, evaluate all on the same test cases.
+    """Split, train without and with the unlabelled cases at a budget or two, evaluate all on the same cases.
 
     It is a study of one seed, of :func:`~monai_ssl.study.conduct.run_study`, below ``output / "study"``. Both methods
-    get the same labelled cases, augmentation and number of optimiser steps; the last model is scored. Where twice the
-    labels would leave nothing unlabelled there is one budget alone.
+    get the same labelled cases, augmentation and number of optimiser steps; the last model is scored. Where the
+    larger budget would take all cases that may be labelled there is one alone.
 
     Args:
         output: folder to write, not there yet.
@@ -144,7 +148,8 @@ def run_demo(
     source = find_datalist(data, None)
     cases = len(read_datalist(source, boxes=True).get(ListParts.TRAINING, []))
     test = max(1, round(_TEST_SHARE * cases))
-    budgets = [labels, *([2 * labels] if 2 * labels < cases - test else [])]
+    larger = [labels * times for times in shown.budgets[1:]]
+    budgets = [labels, *(budget for budget in larger if budget < cases - test)]
     steps = given.pop("max_steps", None) or _usual_steps(bundle)
     plan = {
         "bundle": shown.bundle,

@@ -96,10 +96,10 @@ def test_detection_compares_cpm(tmp_path: Path) -> None:
         "network_def#backbone#block_inplanes": [4, 8, 8, 8],
         "network_def#channels": 8,
     }
-    result = run_demo(tmp_path / "demo", task="detection", data=data, labels=4, seed=1, settings=small)
+    result = run_demo(tmp_path / "demo", task="detection", data=data, labels=2, seed=1, settings=small)
     assert tuple(result.scores) == ("supervised", "focalmix")
-    assert result.budgets == [4], "twice as many are all that may be labelled"
-    assert result.counts == {"training": 4, "unlabeled": 6, "validation": 0, "test": 2}
+    assert result.budgets == [2]
+    assert result.counts == {"training": 2, "unlabeled": 8, "validation": 0, "test": 2}
     for method, score in result.scores.items():
         metrics = json.loads((result.folders[method] / "metrics.json").read_text())
         assert metrics["mean"]["cpm"] == score
