@@ -21,7 +21,7 @@ def demo(
     ] = None,
     labels: Annotated[
         int | None,
-        typer.Option(help="Labelled scans for both methods (a segmentation adds twice as many); default: 2, detection 8."),
+        typer.Option(help="Labelled scans; a segmentation adds a budget of twice as many; default: 2, detection 8."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the volumes and the training.")] = 0,
     steps: Annotated[
