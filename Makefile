@@ -20,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/monai-ssl demo $(if $(TASK),--task=$(TASK)) $(WITH_DATA)
 
 test: $(STAMP)
-	$(PYTEST) -m "not slow and not label" --session-timeout=900
+	$(PYTEST) -m "not slow and not label" --session-timeout=1800
 
 test-slow: $(STAMP)
 	$(PYTEST) -m "slow and not label"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +84,7 @@ def write_series(
         for tag, value in header.items():
             one.SetMetaData(tag, value)
         writer.SetFileName(str(folder / name.format(number * 5 % depth if depth % 5 else depth - 1 - number)))
-        writer.Execute(one)
+        spoken = locale.setlocale(locale.LC_ALL)
+        writer.Execute(one)  # leaves the process in the locale "C", where text files are ASCII
+        locale.setlocale(locale.LC_ALL, spoken)
     return folder

@@ -27,6 +27,7 @@ def test_a_run_trains_then_is_tested_then_is_finished(tmp_path: Path) -> None:
         "seed": 0,
         "max_steps": 4,
         "overwrite": True,
+        "check": False,  # the study has checked all cases once
     }
     (folder / "resume.pt").touch()
     again = study.next_step(spec)

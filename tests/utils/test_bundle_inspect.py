@@ -19,15 +19,11 @@ from tests.payloads import HOSTILE
 from tests.utils.test_config_entries import BOMB
 
 # processes find out who they are; inference writes paths of scans as seen from their folder
+PROCESSES = {("configs/multi_gpu_train.yaml", place) for place in ("imports::0", "device", "rank", "processes")}
 HONEST = {
-    "semi_segmentation": set(),
-    "focalmix_detection": {
-        ("configs/multi_gpu_train.yaml", place) for place in ("imports::0", "device", "rank", "processes")
-    },
-    "ssl_pretraining": {
-        ("configs/multi_gpu_train.yaml", place) for place in ("imports::0", "device", "rank", "processes")
-    }
-    | {("configs/inference.yaml", place) for place in ("imports::7", "run::0")},
+    "semi_segmentation": PROCESSES,
+    "focalmix_detection": PROCESSES,
+    "ssl_pretraining": PROCESSES | {("configs/inference.yaml", place) for place in ("imports::7", "run::0")},
 }
 
 
