@@ -1,4 +1,4 @@
-# make demo | test | test-slow | lint | format | venv | clean, and for MONAI Label label-env | test-label.
+# make demo | test | test-slow | lint | format | docs | venv | clean, and for MONAI Label label-env | test-label.
 # PYTHON=python3.11 chooses the interpreter of .venv and .venv-label,
 # DATA=DIR hands real data to the demo and the tests, TASK=detection shows the other demo.
 PYTHON ?= python3
@@ -7,6 +7,7 @@ TASK ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 LABEL_VENV := .venv-label
 LABEL_BIN := $(LABEL_VENV)/bin
 LABEL_STAMP := $(LABEL_VENV)/.installed
@@ -14,7 +15,7 @@ LABEL_STAMP := $(LABEL_VENV)/.installed
 WITH_DATA = $(if $(DATA),--data="$(abspath $(DATA))")
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(WITH_DATA)
 
-.PHONY: demo test test-slow test-label lint format venv label-env clean
+.PHONY: demo test test-slow test-label lint format docs venv label-env clean
 
 demo: $(STAMP)
 	$(BIN)/monai-ssl demo $(if $(TASK),--task=$(TASK)) $(WITH_DATA)
@@ -37,6 +38,15 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+# -E: what a page says comes from configs and docstrings, too, whose changes an older build would not see.
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -q -E -W --keep-going -n docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[docs]"
+	touch $@
 
 venv: $(STAMP)
 
@@ -61,5 +71,5 @@ $(LABEL_STAMP): setup.cfg pyproject.toml constraints.txt constraints-label.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(LABEL_VENV) build dist demo docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -111,7 +111,8 @@ def test_installed_package_is_imported_and_has_the_version(
 
 def test_every_requirement_is_among_the_tested_versions(setup: configparser.ConfigParser) -> None:
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    wanted = setup["options"]["install_requires"].split() + setup["options.extras_require"]["dev"].split()
+    extras = setup["options.extras_require"]
+    wanted = [*setup["options"]["install_requires"].split(), *extras["dev"].split(), *extras["docs"].split()]
     assert [name for name in wanted if name.split(">=")[0].lower() not in pinned] == []
 
 

@@ -100,7 +100,7 @@ def preview_study(
         jobs: see :func:`run_study`.
 
     Returns:
-        Lines for a person: the estimate, then the pretrainings and the runs in their order.
+        The estimate, then the pretrainings and the runs in their order, as lines for a person.
 
     Raises:
         UserError: when the plan has a mistake, or the data cannot be split so.
