@@ -13,6 +13,7 @@ project = "monai_ssl"
 author = "the authors of monai_ssl"
 version = release = monai_ssl.__version__
 language = "en"
+smartquotes_action = "D"  # dashes alone: quotes of a config stay as they can be typed
 
 extensions = [
     "myst_parser",
@@ -33,7 +34,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "imported-members": True, "show-inheritance": True}
 napoleon_google_docstring = True
-napoleon_custom_sections = ["Shape", ("Reference", "params_style")]
+napoleon_custom_sections = ["Shape", "Reference"]
 
 html_theme = "furo"
 html_math_renderer = "mathml"

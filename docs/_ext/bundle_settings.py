@@ -60,7 +60,7 @@ class BundleSettings(SphinxDirective):
 def code(default: str) -> str:
     """A default as code; a long expression is called one."""
     if len(default) > LONG:
-        return "worked out from others"
+        return "an expression"
     return f"`{default}`".replace("|", "\\|") if default else ""
 
 

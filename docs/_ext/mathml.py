@@ -24,7 +24,7 @@ def write_inline(writer: HTML5Translator, node: nodes.math) -> None:
 
 
 def write_block(writer: HTML5Translator, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="math">{mathml(node.astext(), as_block=True)}</div>')
+    writer.body.append(mathml(node.astext(), as_block=True))
     raise nodes.SkipNode
 
 
