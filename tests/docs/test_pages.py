@@ -1,7 +1,7 @@
 """The commands of the pages are followed as they stand, on generated data, and every one that is not says why.
 
 A comment above a block of commands marks it: ``<!-- tested -->``, ``<!-- tested: slow -->`` or
-``<!-- not run: REASON -->``. The blocks of a page are one shell session, as for a reader who goes from top to bottom.
+``<!-- not run: REASON -->``. The blocks of a page are one script, as for a reader who goes from top to bottom.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def follow(page: str, folder: Path, slow: bool) -> None:
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
         (programs / name).chmod(0o755)
     marked = [block for block in blocks(page) if block["mark"] == "tested" and (slow or not block["more"])]
-    session = "\n".join(["set -euo pipefail", *(block["commands"] for block in marked)])
+    script = "\n".join(["set -euo pipefail", *(block["commands"] for block in marked)])
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     variables = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-    done = subprocess.run(["bash", "-c", session], cwd=folder, env=variables, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     for pattern in LEFT[page] + (LEFT_BY_SLOW.get(page, []) if slow else []):
         assert list(folder.glob(pattern)), pattern
