@@ -39,7 +39,9 @@ def write_demo(folder: Path) -> None:
     path = write_phantoms(demo / "data", cases=4, unlabeled=2, size=(24, 24, 24))
     content = json.loads(path.read_text())
     content |= {"training": content["training"][:2], "test": content["training"][2:]}
-    (demo / "split.json").write_text(json.dumps(content))
+    split = demo / "study" / "splits" / "2" / "seed0.json"
+    split.parent.mkdir(parents=True)
+    split.write_text(json.dumps(content))
     shutil.copytree(demo / "data" / "imagesUn", folder / "SCANS")
 
 
