@@ -84,7 +84,7 @@ class Study(StudyLayout):
         for folder in (*self.claims(spec), self.folder(spec), *parts):
             if (folder / RunFiles.LOCK).exists():
                 try:
-                    FolderLock(folder).release()
+                    FolderLock(folder, patience=0.0).release()
                 except UserError:
                     return True
         return False

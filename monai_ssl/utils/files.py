@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -83,28 +84,38 @@ class FolderLock:
     """An exclusive hold on a folder, for as long as this process lives.
 
     It is an ``flock`` on ``<folder>/.lock``: the system drops it with the process, however that ends, so a killed
-    run leaves no stale lock behind.
+    run leaves no stale lock behind. A child that a process was just starting when it was killed has the open file
+    until it runs its own program: hence the patience.
 
     Args:
         folder: an existing folder.
+        patience: for how many seconds a held folder is tried again.
 
     Raises:
         UserError: when another process holds the folder.
         OSError: when the file system refuses the file or has no locks.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], patience: float = 2.0) -> None:
         self.path = Path(folder) / ".lock"
         self._stream = open(self.path, "a")  # noqa: SIM115  the lock lives as long as the open file
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._stream.close()
-            raise UserError(
-                f"{self.path.parent}: another run is writing here. Wait for it, or choose another output_dir."
-            ) from error
+        last = time.monotonic() + patience
+        while not self._held():
+            if time.monotonic() > last:
+                self._stream.close()
+                raise UserError(
+                    f"{self.path.parent}: another run is writing here. Wait for it, or choose another output_dir."
+                )
+            time.sleep(0.02)
         # a loader's worker that outlives a killed run would hold its folder
         os.register_at_fork(after_in_child=self._stream.close)
+
+    def _held(self) -> bool:
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         """Give the folder back before the process ends."""

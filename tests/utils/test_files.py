@@ -205,6 +205,15 @@ def test_a_lock_is_given_back_and_folders_are_apart(tmp_path: Path) -> None:
     FolderLock(tmp_path).release()
 
 
+def test_a_child_that_a_killed_run_was_starting_is_waited_for(tmp_path: Path) -> None:
+    first = FolderLock(tmp_path)
+    handle = first._stream.fileno()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.7)"], pass_fds=[handle])
+    first.release()  # as a kill does, while the child still has the open file
+    FolderLock(tmp_path).release()
+    assert child.wait() == 0
+
+
 def test_a_missing_folder_is_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FolderLock(tmp_path / "missing")
