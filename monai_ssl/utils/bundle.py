@@ -1,29 +1,23 @@
-"""What a bundle's config calls before anything else: settings checked, errors in one line, values of a trained model.
-
-MONAI gives an expression in a config no handle on the config itself, so the workflow is found on the call stack.
-"""
+"""What a bundle's config calls before anything else: settings checked, errors in one line, a trained model's values."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import inspect
 import json
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
 from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.config_values import check_components, targets_in
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
-from monai_ssl.utils.files import sha256_of
+from monai_ssl.utils.fingerprint import file_digest, fingerprint
 from monai_ssl.utils.weight_files import read_plain
+from monai_ssl.utils.workflow import created_from, overrides, plain_values, running_workflow
 
 __all__ = [
     "UNTRAINED",
@@ -41,15 +35,6 @@ __all__ = [
 
 UNTRAINED = "untrained"
 """Entry beside ``model`` in a file of weights that nothing was trained with."""
-
-# what may differ between a run and its resumption
-_NOT_IN_FINGERPRINT = {
-    *("bundle_root", "dataset_dir", "datalist", "output_dir", "run_dir", "device", "num_workers", "cache_rate", "rank"),
-    *("resume", "overwrite", "check", "debug", "non_finite", "save_interval", "val_interval", "tolerance_mm", "_meta_"),
-    *("watch_interval", "watch_cases", "probe", "watch"),
-    *("imports", "initialize", "run", "finalize", "settings", "fingerprint", "validate", "train::handlers"),
-    *("train::dataset::data", "train::unlabeled_dataset::data"),
-}
 
 
 def as_bool(value: Any) -> bool:
@@ -158,71 +143,11 @@ def epochs(max_steps: int, epoch_length: int) -> int:
     return count
 
 
-def overrides() -> dict[str, Any]:
-    """The settings given beside the config files: ``--key value``, or MONAI Label's."""
-    frame = _frame(lambda f: f.f_code.co_name == "create_workflow")
-    known = inspect.signature(ConfigWorkflow.__init__).parameters
-    # _args holds those of a file of arguments, too
-    given: dict[str, Any] = dict(frame.f_locals.get("_args", {})) if frame else {}
-    if isinstance(given.get("override"), dict):
-        given |= given.pop("override")
-    return {name.replace("#", "::"): value for name, value in given.items() if name not in known and value is not None}
-
-
-def fingerprint(
-    labeled: Iterable[Mapping[str, Any]], unlabeled: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> dict[str, str]:
-    """Everything that decides a run's numbers, by name: every setting but paths and machinery, and the case lists.
-
-    Args:
-        labeled: the labelled cases.
-        unlabeled: the unlabelled cases.
-        settings: values that stand in place of the config's expressions for them; see :func:`plain_values`.
-    """
-    leaves = dict(_leaves("", {**_workflow().parser.get(), **settings}))
-    return {**leaves, "labelled cases": _list_hash(labeled), "unlabelled cases": _list_hash(unlabeled)}
-
-
-def file_digest(path: str | os.PathLike[str] | None) -> str:
-    """The content of a file that decides a run's numbers, for :func:`fingerprint`: wherever it lies, it is the same.
-
-    Args:
-        path: the file, or None for none; one that is not there is told by whoever reads it.
-    """
-    if not path:
-        return "none"
-    try:
-        return sha256_of(path)[:12]
-    except OSError:
-        return Path(path).name
-
-
-def plain_values(*names: str) -> dict[str, Any]:
-    """Settings of the running workflow with references and expressions replaced by their values.
-
-    A component such as ``network_def`` comes out as its dictionary, not as an object.
-    """
-    parser = _workflow().parser
-    return {name: _plain(parser, name) for name in names}
-
-
-def _plain(parser: ConfigParser, name: str) -> Any:
-    value = parser.get(name)
-    if isinstance(value, dict):
-        return {key: _plain(parser, f"{name}::{key}") for key in value}
-    if isinstance(value, (list, tuple)):
-        return [_plain(parser, f"{name}::{index}") for index in range(len(value))]
-    if isinstance(value, str) and value[:1] in ("$", "@"):
-        value = parser.get_parsed_content(name)
-        return list(value) if isinstance(value, tuple) else value
-    return value
-
-
 def _refuse_unknown_settings() -> None:
-    frame = _frame(lambda f: f.f_code.co_name == "create_workflow")
-    if frame is None:
+    files = created_from()
+    if files is None:
         return
-    known = set(ConfigParser.load_config_files(frame.f_locals["config_file"]))
+    known = set(ConfigParser.load_config_files(files))
     for name in overrides():
         top = name.split("::")[0].lstrip("+")
         if top not in known:
@@ -259,7 +184,7 @@ def _use_trained_values(weights: Path) -> None:
         raise UserError(f"{path}: is not valid JSON ({error}). Restore it from the training run.") from error
     if not isinstance(trained, dict):
         raise UserError(f"{path}: must hold a JSON object. Restore it from the training run.")
-    parser = _workflow().parser
+    parser = running_workflow().parser
     # the values become a part of the config, where text can be code
     check_components(trained, str(path), set(targets_in([parser.get(name) for name in trained])))
     for name, given in overrides().items():
@@ -280,37 +205,3 @@ def _entry(value: Any, names: Iterable[str]) -> Any:
         except (LookupError, TypeError, ValueError):
             return None
     return value
-
-
-def _workflow() -> ConfigWorkflow:
-    frame = _frame(lambda f: isinstance(f.f_locals.get("self"), ConfigWorkflow))
-    if frame is None:
-        raise RuntimeError("this function is for expressions in the config of a running bundle workflow.")
-    return frame.f_locals["self"]  # type: ignore[no-any-return]
-
-
-def _frame(matches: Any) -> FrameType | None:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not matches(frame):
-        frame = frame.f_back
-    return frame
-
-
-def _leaves(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
-    if prefix in _NOT_IN_FINGERPRINT:
-        return
-    if isinstance(value, dict):
-        for name, entry in value.items():
-            yield from _leaves(f"{prefix}::{name}" if prefix else str(name), entry)
-    elif isinstance(value, (list, tuple)) and any(isinstance(entry, (dict, list)) for entry in value):
-        for index, entry in enumerate(value):
-            yield from _leaves(f"{prefix}::{index}", entry)
-    else:
-        yield prefix, str(list(value) if isinstance(value, tuple) else value)
-
-
-def _list_hash(cases: Iterable[Mapping[str, Any]]) -> str:
-    # folder and file name: a data set that was moved as a whole is the same list
-    names = [["/".join(Path(str(case[key])).parts[-2:]) for key in sorted(case)] for case in cases]
-    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
-    return f"{len(names)} ({digest})"

@@ -8,59 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from monai.bundle import create_workflow
 
-from monai_ssl.utils import bundle
-from monai_ssl.utils.bundle import as_bool, epochs, fingerprint, inside_monai_label, is_untrained, plain_values
+from monai_ssl.utils.bundle import as_bool, autocast_arguments, epochs, inside_monai_label, is_untrained
 from monai_ssl.utils.errors import UserError
+from tests.utils.small_config import workflow
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
-
-CONFIG: dict[str, Any] = {
-    "imports": ["$import monai_ssl", "$import monai_ssl.utils.bundle"],
-    "bundle_root": ".",
-    "dataset_dir": None,
-    "output_dir": "models",
-    "device": "cpu",
-    "debug": False,
-    "weights": None,
-    "seed": 0,
-    "max_steps": 6,
-    "half": "$@max_steps // 2",
-    "spacing": [1.0, 1.0, "$@half / 3"],
-    "names": "$('back', 'front')",
-    "modality": "MRI",
-    "network_def": {"_target_": "torch.nn.Linear", "in_features": "@max_steps", "out_features": "$len(@names)"},
-    "train": {"dataset": {"data": []}, "handlers": [{"rate": 1}], "crop": [{"size": "@half"}]},
-    "initialize": ["$monai_ssl.utils.bundle.prepare(debug=True, weights=@weights)"],
-    "plain": "$monai_ssl.utils.bundle.plain_values('spacing', 'names', 'network_def', 'modality')",
-    "print": "$monai_ssl.utils.bundle.fingerprint([{'image': '/a/b/c.nii'}], [], @plain)",
-    "given": "$monai_ssl.utils.bundle.overrides()",
-    "run": [],
-}
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    path = tmp_path / "train.yaml"
-    path.write_text(yaml.safe_dump(CONFIG, sort_keys=False))
-    return path
-
-
-def workflow(config: Path | list[str], **overrides: Any) -> Any:
-    files = config if isinstance(config, list) else str(config)
-    return create_workflow(config_file=files, workflow_type="train", logging_file=False, **overrides)
-
-
-def values(config: Path, name: str, **overrides: Any) -> Any:
-    """What an expression of the config sees while ``create_workflow`` runs."""
-    content = yaml.safe_load(config.read_text())
-    content["seen"] = []
-    content["initialize"] += [f"$@seen.append(@{name})"]
-    config.write_text(yaml.safe_dump(content, sort_keys=False))
-    return workflow(config, **overrides).parser.get_parsed_content("seen")[0]
 
 
 @pytest.mark.parametrize("value", [True, "true", "True", " YES ", "1", 1, "on"])
@@ -81,15 +34,15 @@ def test_a_switch_is_nothing_else(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [False, "false", None])
 def test_no_mixed_precision(value: Any) -> None:
-    assert bundle.autocast_arguments(value) is None
+    assert autocast_arguments(value) is None
 
 
 def test_mixed_precision_is_the_devices_own_or_named() -> None:
-    assert bundle.autocast_arguments("true") == {}
-    assert bundle.autocast_arguments("bfloat16") == {"dtype": torch.bfloat16}
-    assert bundle.autocast_arguments(" float16 ") == {"dtype": torch.float16}
+    assert autocast_arguments("true") == {}
+    assert autocast_arguments("bfloat16") == {"dtype": torch.bfloat16}
+    assert autocast_arguments(" float16 ") == {"dtype": torch.float16}
     with pytest.raises(UserError, match="amp must be true, false, float16 or bfloat16, got 'half'"):
-        bundle.autocast_arguments("half")
+        autocast_arguments("half")
 
 
 def test_epochs_make_up_the_steps() -> None:
@@ -138,50 +91,6 @@ def test_weights_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
     assert not is_untrained(tmp_path / "model.pt")
     (tmp_path / "model.pt").write_text("no weights")
     assert not is_untrained(tmp_path / "model.pt")
-
-
-def test_outside_a_workflow_there_is_nothing() -> None:
-    assert bundle.overrides() == {}
-    for call in (lambda: plain_values("seed"), lambda: fingerprint([], [], {})):
-        with pytest.raises(RuntimeError, match="in the config of a running bundle workflow"):
-            call()
-
-
-def test_plain_values_are_resolved_and_components_stay_dictionaries(config: Path) -> None:
-    plain = values(config, "plain")
-    assert plain == {
-        "spacing": [1.0, 1.0, 1.0],
-        "names": ["back", "front"],
-        "network_def": {"_target_": "torch.nn.Linear", "in_features": 6, "out_features": 2},
-        "modality": "MRI",
-    }
-    assert json.loads(json.dumps(plain)) == plain
-
-
-def test_overrides_are_what_was_given(config: Path) -> None:
-    assert values(config, "given", seed=3, **{"train#crop": [], "dataset_dir": None}) == {"seed": 3, "train::crop": []}
-
-
-def test_the_fingerprint_names_what_decides_the_numbers_and_not_where_it_runs(config: Path) -> None:
-    base = values(config, "print")
-    assert all(isinstance(name, str) and isinstance(value, str) for name, value in base.items())
-    assert base["network_def::in_features"] == "6"
-    assert base["train::crop::0::size"] == "@half"
-    machinery = {"bundle_root": "/x", "dataset_dir": "/data", "output_dir": "/o", "device": "cuda:1", "debug": True}
-    assert values(config, "print", **machinery, **{"train#handlers": []}) == base
-    for name, value in {"seed": 1, "max_steps": 9, "modality": "CT", "network_def#bias": False}.items():
-        other = values(config, "print", **{name: value})
-        changed = {key for key in base.keys() | other.keys() if base.get(key) != other.get(key)}
-        assert name.replace("#", "::") in changed
-
-
-def test_the_fingerprint_knows_the_cases_and_not_their_folder() -> None:
-    cases = [{"image": "/a/b/c.nii", "label": "/a/l/c.nii"}, {"image": "/a/b/d.nii", "label": "/a/l/d.nii"}]
-    moved = [{key: "/elsewhere" + value for key, value in case.items()} for case in cases]
-    assert bundle._list_hash(moved) == bundle._list_hash(cases)
-    assert bundle._list_hash(cases).startswith("2 (")
-    others = [cases[:1], cases[::-1], [cases[0], {**cases[1], "image": "/a/b/e.nii"}], []]
-    assert len({bundle._list_hash(each) for each in (cases, *others)}) == 5
 
 
 @pytest.mark.parametrize(
