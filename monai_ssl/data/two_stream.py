@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from multiprocessing import parent_process
 from typing import Any
 
 import torch
@@ -180,12 +181,15 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     for number in (signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_the_parent_says, daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
 
 
-def _end_when_the_parent_says() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
+def _end_with(run: Any) -> None:
+    # not os.getppid(): where workers come from a server of processes, that server lives as long as they do
+    while run.is_alive():
+        told = signal.sigtimedwait({signal.SIGTERM}, 1.0)
+        if told is not None and told.si_pid == run.pid:
+            break
     os._exit(0)
 
 

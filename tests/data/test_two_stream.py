@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -269,6 +271,31 @@ def test_workers_leave_signals_of_others_to_the_trainer_and_obey_it() -> None:
         worker.terminate()
         worker.join(10)
         assert worker.exitcode == 0
+
+
+KILLED = """
+import multiprocessing, os, signal, sys
+from tests.data.test_two_stream import loader
+multiprocessing.set_start_method(sys.argv[1])
+multiprocessing.set_forkserver_preload(["tests.data.test_two_stream"])
+batches = iter(loader(seed=3, num_workers=2))
+next(batches)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("method", "end"), [("fork", "killed"), ("forkserver", "killed"), ("forkserver", "by itself")])
+def test_no_worker_outlives_its_run(method: str, end: str) -> None:
+    run = subprocess.run([sys.executable, "-c", KILLED, method, end], stdout=subprocess.PIPE, text=True, timeout=300)
+    assert run.returncode == (-signal.SIGKILL if end == "killed" else 0)
+    workers = [Path(f"/proc/{number}") for number in run.stdout.split()]
+    assert len(workers) == 2
+    last = time.monotonic() + 20
+    while any(worker.exists() for worker in workers):
+        assert time.monotonic() < last
+        time.sleep(0.1)
 
 
 def killed_at(index: int) -> torch.Tensor:
