@@ -7,14 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from benchmarks.browser import Browser, chromium, find_chromium
 from monai_ssl.report.page import Written
-from tests.report.browser import Browser, chromium
 
 READY = "Boolean(document.getElementById('viewer-canvas').dataset.ready)"
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    try:
+        find_chromium()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
     with chromium(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 

@@ -1,8 +1,9 @@
-"""A headless Chromium that is told what to do through a pipe, in its own protocol."""
+"""A headless Chromium that is told what to do through a pipe, in its own protocol: no driver and no port."""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,10 +23,10 @@ PATIENCE = 90.0  # seconds for anything that is waited for; WebGL in software on
 
 
 def find_chromium() -> str:
-    """The program, or the test is skipped with a reason."""
+    """The program; FileNotFoundError says how to get it."""
     found = os.environ.get(VARIABLE) or shutil.which("chromium") or shutil.which("chromium-browser")
     if not found:
-        pytest.skip(f"needs Chromium: install it, or name the program with {VARIABLE}=FILE")
+        raise FileNotFoundError(f"needs Chromium: install it, or name the program with {VARIABLE}=FILE")
     return found
 
 
@@ -82,8 +82,6 @@ class Browser:
 
     def screenshot(self, *, whole: bool = False) -> NDArray[np.uint8]:
         """The window, or the whole page, as ``(rows, columns, 3)``."""
-        import io
-
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
 
