@@ -24,7 +24,7 @@ from monai_ssl.metrics.free_response import operating_score
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
 
-__all__ = ["BoxOverlay", "Tile", "draw_tiles", "take_tiles"]
+__all__ = ["PREDICTION", "TRUTH", "BoxOverlay", "Tile", "draw_tile", "draw_tiles", "take_tiles"]
 
 # Okabe and Ito's colours, told apart with every common colour vision
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"
@@ -188,7 +188,10 @@ def draw_tiles(
         part.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
         for place, axes in enumerate(part.subplots(1, count, squeeze=False)[0]):
             if place < len(chosen):
-                _draw_tile(axes, chosen[place], names)
+                tile = chosen[place]
+                told = "no prediction" if math.isnan(tile.score) else f"score {tile.score:.3g}"
+                draw_tile(axes, tile, told if len(names) == 1 else f"{names[tile.label]}, {told}")
+                axes.set_title(tile.name, fontsize=7, color=PALE)
             else:
                 axes.set_axis_off()
                 # an empty square as large as the others, so that all rows have one height
@@ -258,7 +261,14 @@ def _spread(tiles: Sequence[Tile], count: int) -> list[Tile]:
     return [surest[place] for place in places]
 
 
-def _draw_tile(axes: Axes, tile: Tile, names: Sequence[str]) -> None:
+def draw_tile(axes: Axes, tile: Tile, words: str) -> None:
+    """Draw a slice with its true boxes, solid, and the prediction, dashed.
+
+    Args:
+        axes: where to.
+        tile: the slice.
+        words: what stands in its upper left corner.
+    """
     if tile.image.size:
         axes.imshow(tile.image, cmap="gray", vmin=0, vmax=255, extent=tile.extent, interpolation="bilinear")
     for corners in tile.truths:
@@ -272,12 +282,10 @@ def _draw_tile(axes: Axes, tile: Tile, names: Sequence[str]) -> None:
     axes.set_facecolor("black")
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     letters: dict[str, Any] = {"transform": axes.transAxes, "color": "white", "fontsize": 8, "path_effects": _HALO}
-    told = "no prediction" if math.isnan(tile.score) else f"score {tile.score:.3g}"
-    axes.text(0.03, 0.97, told if len(names) == 1 else f"{names[tile.label]}, {told}", va="top", **letters)
+    axes.text(0.03, 0.97, words, va="top", **letters)
     length = 10.0
     axes.plot([0.04 * tile.side, 0.04 * tile.side + length], [0.93 * tile.side] * 2, color="white", linewidth=2)
     axes.text(0.04, 0.09, f"{length:g} mm", **letters)
-    axes.set_title(tile.name, fontsize=7, color=PALE)
 
 
 def _grey_window(grey: NDArray[Any]) -> tuple[float, float]:

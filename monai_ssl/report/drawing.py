@@ -19,7 +19,7 @@ from monai_ssl.utils.files import atomic_write
 
 __all__ = ["Drawing", "Drawings", "inline_svg"]
 
-# what is black or grey on white becomes what the page has for it, so that it can be read on a dark page, too
+# what is black, grey or dark on white becomes what the page has for it, so that it can be read on a dark page, too
 _INKS = {
     "#000000": "ink",
     "#222222": "ink",
@@ -28,8 +28,10 @@ _INKS = {
     "#8a8a8a": "muted",
     "#e4e4e4": "rule",
     "#ffffff": "paper",
+    "#d55e00": "primary",
 }
 _LARGEST_VECTOR = 600_000  # characters; a figure of more is a picture
+_LARGEST_PICTURE = 3_000_000  # bytes of a file that a run left
 _FONT = re.compile(r"'DejaVu Sans'[^;\"]*")
 
 
@@ -43,6 +45,8 @@ class Drawing:
         caption: what to know to read it.
         body: its markup.
         wide: whether it is too detailed for a narrow window, where it then scrolls.
+        points: whether a pointer over a part of it shows words.
+        slim: its markup for a narrow window; None where it then scrolls.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Drawing:
     caption: str
     body: Markup
     wide: bool = True
+    points: bool = False
+    slim: Markup | None = None
 
 
 @dataclass
@@ -65,7 +71,13 @@ class Drawings:
     names: list[str] = field(default_factory=list)
 
     def vector(
-        self, figure: Figure, name: str, alt: str, caption: str = "", titles: dict[str, str] | None = None
+        self,
+        figure: Figure,
+        name: str,
+        alt: str,
+        caption: str = "",
+        titles: dict[str, str] | None = None,
+        slim: Figure | None = None,
     ) -> Drawing:
         """Put a figure into the page as SVG.
 
@@ -75,11 +87,13 @@ class Drawings:
             alt: what it shows.
             caption: what to know to read it.
             titles: by the ``gid`` of an artist the words that a pointer over it shows.
+            slim: the same for a narrow window, which has no files.
         """
         png, svg = self._files(figure, name)
         if len(svg) > _LARGEST_VECTOR:
             return Drawing(name, alt, caption, _image(png, alt))
-        return Drawing(name, alt, caption, inline_svg(svg, name, alt, titles or {}))
+        small = None if slim is None else inline_svg(_svg(slim, name), f"{name}_slim", alt, titles or {})
+        return Drawing(name, alt, caption, inline_svg(svg, name, alt, titles or {}), points=bool(titles), slim=small)
 
     def picture(self, figure: Figure, name: str, alt: str, caption: str = "") -> Drawing:
         """Put a figure of scans into the page as PNG; see :meth:`vector`."""
@@ -90,24 +104,24 @@ class Drawings:
 
         Raises:
             OSError: when it cannot be read.
-            ValueError: when it is no PNG file.
+            ValueError: when it is no PNG file, or so large that the page would be.
         """
+        if path.stat().st_size > _LARGEST_PICTURE:
+            raise ValueError(f"{path.name} is larger than {_LARGEST_PICTURE} bytes")
         content = path.read_bytes()
         if not content.startswith(b"\x89PNG"):
             raise ValueError(f"{path.name} is no PNG file")
         return Drawing(name, alt, caption, _image(content, alt))
 
     def _files(self, figure: Figure, name: str) -> tuple[bytes, str]:
-        png, svg = io.BytesIO(), io.BytesIO()
+        png = io.BytesIO()
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
-        # text stays text, and identifiers follow from what is drawn instead of a random number
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-            FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+        svg = _svg(figure, name)
         self.folder.mkdir(exist_ok=True)
         atomic_write(self.folder / f"{name}.png", lambda stream: stream.write(png.getvalue()))
-        atomic_write(self.folder / f"{name}.svg", lambda stream: stream.write(svg.getvalue()))
+        atomic_write(self.folder / f"{name}.svg", lambda stream: stream.write(svg.encode()))
         self.names.append(name)
-        return png.getvalue(), svg.getvalue().decode()
+        return png.getvalue(), svg
 
 
 def inline_svg(svg: str, name: str, alt: str, titles: Mapping[str, str]) -> Markup:
@@ -133,6 +147,14 @@ def inline_svg(svg: str, name: str, alt: str, titles: Mapping[str, str]) -> Mark
     for gid, words in titles.items():
         svg = svg.replace(f'<g id="{name}-{gid}">', f'<g id="{name}-{gid}"><title>{escape(words)}</title>', 1)
     return Markup(svg)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    svg = io.BytesIO()
+    # text stays text, and identifiers follow from what is drawn instead of a random number
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    return svg.getvalue().decode()
 
 
 def _opening(name: str, alt: str) -> str:

@@ -11,13 +11,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from monai_ssl.metrics.free_response import FALSE_POSITIVE_RATES, sensitivities_of
-from monai_ssl.report.pairs import CasePair
+from monai_ssl.report.pairs import CasePair, ScoredCase
 from monai_ssl.report.tables import Columns
 from monai_ssl.study.curve_series import BASELINE, COLOURS, PRIMARY
 from monai_ssl.study.words import unit_of
 
-__all__ = ["audit_figure", "contrast_figure", "curves_figure", "free_response_figure", "pair_figure"]
+__all__ = [
+    "SLIM",
+    "WIDE",
+    "audit_figure",
+    "contrast_figure",
+    "curves_figure",
+    "free_response_figure",
+    "pair_figure",
+    "put_legend",
+    "score_figure",
+]
 
+WIDE, SLIM = (8.4, 3.9), (4.6, 4.2)  # inches: of a figure that stands on a first screen, and on a narrow one
 INK, PALE, RULE = "#222222", "#767676", "#E4E4E4"
 _AUDIT = {
     "precision": "precision of the kept labels",
@@ -83,17 +94,39 @@ def pair_figure(pairs: Sequence[CasePair], method: str, baseline: str, unit: str
             "o",
             color=PRIMARY[0],
             markersize=7,
-            alpha=0.75,
+            alpha=0.8,
             markeredgewidth=0,
             gid=f"case-{pair.number}",
         )
-    words: dict[str, Any] = {"transform": axes.transAxes, "color": PALE, "fontsize": 9}
-    axes.text(0.02, 0.98, "method higher", va="top", **words)
-    axes.text(0.98, 0.02, "baseline higher", ha="right", **words)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set_xlabel(f"{baseline}: {unit}", parse_math=False)
     axes.set_ylabel(f"{method}: {unit}", parse_math=False)
     _dress(axes, "both")
+    return figure
+
+
+def score_figure(cases: Sequence[ScoredCase], mean: float, axis: str, size: tuple[float, float] = WIDE) -> Figure:
+    """Every case of a run by its figure, the least first; each point has the ``gid`` ``case-<number>``.
+
+    Args:
+        cases: at least one.
+        mean: of the run.
+        axis: what the figures are.
+        size: in inches.
+    """
+    figure = Figure(figsize=size, facecolor="white", dpi=150, layout="constrained")
+    axes = figure.subplots()
+    ranked = sorted(cases, key=lambda case: (case.method, case.name))
+    axes.axhline(mean, color=PALE, linewidth=1.0, linestyle=(0, (4, 3)))
+    for place, case in enumerate(ranked, 1):
+        axes.plot(place, case.method, "o", color=PRIMARY[0], markersize=7, markeredgewidth=0, gid=f"case-{case.number}")
+    words: dict[str, Any] = {"textcoords": "offset points", "color": PALE, "fontsize": 9}
+    axes.annotate(f"mean {mean:.3f}", (0, mean), (6, 4), xycoords=("axes fraction", "data"), **words)
+    axes.set_xlim(0.4, len(ranked) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(min(len(ranked), 8), integer=True, min_n_ticks=1))
+    axes.set_xlabel("cases, the least first")
+    axes.set_ylabel(axis, parse_math=False)
+    _dress(axes, "y")
     return figure
 
 
@@ -130,7 +163,7 @@ def audit_figure(audits: Mapping[str, Sequence[Columns]], colours: Mapping[str, 
         _dress(axes, "y")
     handles, names = grid[0].get_legend_handles_labels()
     if len(methods) > 1:
-        _legend(figure, handles, names)
+        put_legend(figure, handles, names)
     return figure
 
 
@@ -155,14 +188,17 @@ def curves_figure(columns: Columns, names: Mapping[str, str]) -> Figure | None:
     return figure
 
 
-def free_response_figure(cases: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], strong: str) -> Figure | None:
+def free_response_figure(
+    cases: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], strong: str, size: tuple[float, float] = WIDE
+) -> Figure | None:
     """Sensitivity over false positives a scan, a line a seed; None where no case has a box.
 
     Args:
         cases: by method the cases of each of its seeds, as ``metrics.json`` has them.
         strong: the method in the accent colour; the first other one is grey.
+        size: in inches.
     """
-    figure = Figure(figsize=(7.2, 4.6), facecolor="white", dpi=150, layout="constrained")
+    figure = Figure(figsize=size, facecolor="white", dpi=150, layout="constrained")
     axes = figure.subplots()
     rates = np.exp2(np.linspace(-3, 3, 145))
     for method, seeds in cases.items():
@@ -178,7 +214,8 @@ def free_response_figure(cases: Mapping[str, Sequence[Sequence[Mapping[str, Any]
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlim=(rates[0], rates[-1]), ylim=(0, 1), xlabel="false positives a scan", ylabel="sensitivity")
     _dress(axes, "both")
-    _legend(figure, *axes.get_legend_handles_labels())
+    if len(cases) > 1:
+        put_legend(figure, *axes.get_legend_handles_labels())
     return figure
 
 
@@ -200,8 +237,10 @@ def _plain(method: str, number: int) -> str:
     return "_" if number else f" {method}".rstrip()
 
 
-def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    legend = figure.legend(handles, names, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
+def put_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Put a legend below the axes; a name is shown as it is."""
+    columns = 3 if figure.get_figwidth() > SLIM[0] else 2
+    legend = figure.legend(handles, names, loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
 

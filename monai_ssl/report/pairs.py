@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
 from monai_ssl.report.study_files import StudyFiles
 
-__all__ = ["CasePair", "paired_cases", "shared_seeds", "worst_median_best"]
+__all__ = ["CasePair", "ScoredCase", "paired_cases", "shared_seeds", "worst_median_best"]
 
 
 @dataclass(frozen=True)
-class CasePair:
-    """A test case: the mean over seeds of the method's and of the baseline's figure."""
+class ScoredCase:
+    """A case with its figure by a method; ``number`` is its place among all."""
 
     number: int
     name: str
     method: float
+
+
+@dataclass(frozen=True)
+class CasePair(ScoredCase):
+    """A test case: the mean over seeds of the method's and of the baseline's figure."""
+
     baseline: float
+
+
+Case = TypeVar("Case", bound=ScoredCase)
 
 
 def paired_cases(study: StudyFiles, seeds: Sequence[int]) -> list[CasePair]:
@@ -45,15 +55,15 @@ def shared_seeds(study: StudyFiles) -> list[int]:
     return [seed for seed in method if seed in baseline]
 
 
-def worst_median_best(pairs: Sequence[CasePair], metric: str) -> list[tuple[str, CasePair]]:
+def worst_median_best(cases: Sequence[Case], metric: str) -> list[tuple[str, Case]]:
     """Three cases by the figure of the method, fewer where there are no three.
 
     Args:
-        pairs: of :func:`paired_cases`.
+        cases: such as those of :func:`paired_cases`.
         metric: says whether less is better.
     """
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    ranked = sorted(pairs, key=lambda pair: (sign * pair.method, pair.name))
+    ranked = sorted(cases, key=lambda case: (sign * case.method, case.name))
     if len(ranked) < 3:
         return list(zip(("Worst", "Best") if len(ranked) == 2 else ("Only case",), ranked, strict=False))
     return [("Worst", ranked[0]), ("Median", ranked[(len(ranked) - 1) // 2]), ("Best", ranked[-1])]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from monai_ssl.handlers.progress_picture import progress_figure
 from monai_ssl.report.drawing import Drawing, Drawings
-from monai_ssl.report.figures import curves_figure
+from monai_ssl.report.figures import SLIM, WIDE, curves_figure, free_response_figure, score_figure
+from monai_ssl.report.pairs import ScoredCase
 from monai_ssl.report.tables import read_columns
+from monai_ssl.study.measures import MEASURES
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.keys import RunFiles
 
-__all__ = ["file_drawing", "training_drawings"]
+__all__ = ["file_drawing", "lead_drawing", "training_drawings"]
 
 _FEATURES = {"feature_spread": "spread of the features", "effective_rank": "effective rank of the features"}
 
@@ -44,6 +48,35 @@ def training_drawings(folder: Path, name: str, words: str, drawings: Drawings, n
     return [drawing for drawing in found if drawing is not None]
 
 
+def lead_drawing(
+    metric: str,
+    figures: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    cases: Sequence[ScoredCase],
+    drawings: Drawings,
+) -> Drawing | None:
+    """The figure of a scored run: the free-response curve of a detector, else every case; None where there is none.
+
+    Args:
+        metric: name of the run's figure.
+        figures: content of ``metrics.json``.
+        records: its cases.
+        cases: those that have a figure.
+        drawings: makes the figures.
+    """
+    if MEASURES[metric].rates:
+        wide, slim = (free_response_figure({"this run": [records]}, "this run", size) for size in (WIDE, SLIM))
+        words = "Sensitivity over false positives a scan; CPM is its mean at the seven rates of the axis."
+        return None if wide is None else drawings.vector(wide, "froc", words, words, slim=slim)
+    if not cases:
+        return None
+    titles = {f"case-{case.number}": f"{case.name}: {case.method:.3f}" for case in cases}
+    alt = f"{MEASURES[metric].title} of every case; the table below has the same figures"
+    mean, unit = float(figures["mean"][metric]), MEASURES[metric].unit
+    wide, slim = (score_figure(cases, mean, unit, size) for size in (WIDE, SLIM))
+    return drawings.vector(wide, "scores", alt, "A point is a case; pointing at it names it.", titles, slim)
+
+
 def file_drawing(path: Path, name: str, words: str, drawings: Drawings, notes: list[str]) -> Drawing | None:
     """A picture that a run left; None where there is none, and a note where it is broken."""
     if not path.is_file():
@@ -51,5 +84,5 @@ def file_drawing(path: Path, name: str, words: str, drawings: Drawings, notes: l
     try:
         return drawings.file(path, name, words, words)
     except (OSError, ValueError):
-        notes.append(f"{path.name} cannot be read, so it is left out: {words}.")
+        notes.append(f"{path.name} cannot be read or is too large, so it is left out: {words}.")
         return None

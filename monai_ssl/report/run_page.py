@@ -6,62 +6,84 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from monai_ssl.metrics.free_response import operating_score
+from monai_ssl.report.case_pictures import CasePictures
 from monai_ssl.report.drawing import Drawing, Drawings
-from monai_ssl.report.figures import audit_figure, free_response_figure
+from monai_ssl.report.figures import audit_figure
 from monai_ssl.report.protocol import versions_words
-from monai_ssl.report.run_drawings import file_drawing, training_drawings
+from monai_ssl.report.run_answer import next_command, score_answer, training_answer
+from monai_ssl.report.run_cases import run_cases, scored_cases
+from monai_ssl.report.run_drawings import file_drawing, lead_drawing, training_drawings
+from monai_ssl.report.run_sources import GivenData, find_sources
+from monai_ssl.report.run_status import is_pretraining, run_status
 from monai_ssl.report.tables import read_cases, read_columns, read_object
 from monai_ssl.report.words import figure_words, without_folders
 from monai_ssl.study.measures import MEASURES
-from monai_ssl.study.words import number_of
 from monai_ssl.utils.keys import RunFiles
 
-__all__ = ["is_run", "run_page"]
+__all__ = ["run_page"]
 
-_SIGNS = (RunFiles.MANIFEST, RunFiles.STEPS, RunFiles.METRICS)
 _LONGEST_VALUE = 160  # letters of a setting
+_RELIABILITY = "How often the network is right where it is as sure as this"
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds what a training or an evaluation leaves."""
-    return any((folder / name).is_file() for name in _SIGNS)
-
-
-def run_page(folder: Path, drawings: Drawings) -> dict[str, Any]:
+def run_page(folder: Path, drawings: Drawings, device: str | None, given: GivenData) -> dict[str, Any]:
     """Gather the values of ``run.html``.
 
     Args:
         folder: of the run.
         drawings: makes the figures.
+        device: for predictions; None leaves it to the bundle.
+        given: where the scans are, as far as the user says it.
     """
     notes: list[str] = []
     manifest = read_object(folder / RunFiles.MANIFEST, RunFiles.MANIFEST, notes)
-    scored = _scored(folder, notes)
-    cases = read_cases(scored, scored.name, notes) if scored else []
-    figures = read_object(scored, scored.name, []) if scored else {}
     training = training_drawings(folder, "training", "this run", drawings, notes)
-    overlay = None
-    if scored:
-        overlay = file_drawing(scored.parent / RunFiles.OVERLAY, "overlay", _overlay_words(figures), drawings, notes)
-    reliability = "How often the network is right where it is as sure as this"
-    return {
+    values: dict[str, Any] = {
         "title": _title(manifest, folder),
         "kind": _kind(manifest, folder),
-        "answer": [_answer(figures, cases, folder, notes)],
-        "status": _status(folder),
-        "training": training,
-        "free_response": _free_response(cases, drawings),
+        "status": run_status(folder, manifest),
+        "answer": training_answer(read_columns(folder / RunFiles.STEPS, RunFiles.STEPS, []), is_pretraining(folder)),
+        "command": "",
+        "lead": None,
+        "cases": CasePictures(),
+        "overlays": [],
         "audit": _audit(folder, drawings, notes),
-        "overlay": overlay,
-        "reliability": file_drawing(folder / RunFiles.RELIABILITY, "reliability", reliability, drawings, notes),
-        "case_columns": ["case", *_metrics(cases)],
-        "case_rows": [[case["image"], *_row(case, _metrics(cases))] for case in cases],
-        "protocol": _protocol(manifest, figures),
+        "reliability": file_drawing(folder / RunFiles.RELIABILITY, "reliability", _RELIABILITY, drawings, notes),
         "settings": _settings(manifest),
         "notes": notes,
     }
+    scored = _scored(folder, notes)
+    figures = read_object(scored, scored.name, notes) if scored else {}
+    records = read_cases(scored, scored.name, notes) if scored and figures else []
+    metric = _metric(figures, records)
+    values["case_columns"], values["case_rows"] = _table(records)
+    if scored and metric:
+        cases = scored_cases(records, metric)
+        values["answer"] = [score_answer(metric, figures, records, cases)]
+        values["lead"] = lead_drawing(metric, figures, records, cases, drawings)
+        sources = find_sources(folder, scored, figures, manifest, MEASURES[metric].task, given)
+        part = str(figures.get("part", ""))
+        values["cases"] = run_cases(folder, sources, part, records, metric, drawings, device, notes)
+    if scored and not values["cases"].cases:
+        overlay = scored.parent / RunFiles.OVERLAY
+        found = file_drawing(overlay, "overlay", _overlay_words(figures), drawings, notes)
+        values["overlays"] = [found] if found else []
+    if values["lead"] is None and training:
+        values["lead"], *training = training
+    if (folder / RunFiles.MODEL).is_file() and not is_pretraining(folder) and "mean" not in figures:
+        values["command"] = next_command(_bundle(manifest))
+    return {**values, "training": training, "protocol": _protocol(manifest, figures)}
+
+
+def _metric(figures: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str | None:
+    """The figure that the page is about; None where the file has none that goes with its cases."""
+    mean = figures.get("mean")
+    known = [one for one in MEASURES if isinstance(mean, dict) and isinstance(mean.get(one), (int, float))]
+    if not known or not records:
+        return None
+    needed = ("boxes", "classes") if MEASURES[known[0]].rates else ("mean",)
+    return known[0] if all(key in record for record in records for key in needed) else None
 
 
 def _title(manifest: Mapping[str, Any], folder: Path) -> str:
@@ -85,36 +107,13 @@ def _scored(folder: Path, notes: list[str]) -> Path | None:
 
 
 def _kind(manifest: Mapping[str, Any], folder: Path) -> str:
-    settings = manifest.get("settings")
-    bundle = settings.get("bundle_root") if isinstance(settings, dict) else None
     what = "Evaluation" if (folder / RunFiles.METRICS).is_file() and not manifest else "Training run"
-    return f"{what} · {without_folders(str(bundle))}" if bundle else what
+    return f"{what} · {bundle}" if (bundle := _bundle(manifest)) else what
 
 
-def _answer(figures: Mapping[str, Any], cases: Sequence[Mapping[str, Any]], folder: Path, notes: list[str]) -> str:
-    mean = figures.get("mean")
-    name = next((one for one in MEASURES if isinstance(mean, dict) and mean.get(one) is not None), None)
-    if name is not None and isinstance(mean, dict):
-        of = f"{number_of(len(cases), 'case')} of the {figures.get('part', 'list')} part"
-        if MEASURES[name].rates:
-            return f"{MEASURES[name].title} {mean[name]:.3f} over {of} together."
-        values = [value for case in cases if (value := case.get("mean", {}).get(name)) is not None]
-        spread = f", single cases from {min(values):.3f} to {max(values):.3f}" if values else ""
-        return f"Mean {MEASURES[name].title} {mean[name]:.3f} over {of}{spread}."
-    columns = read_columns(folder / RunFiles.STEPS, RunFiles.STEPS, notes)
-    loss = columns.get("loss", np.array([]))
-    known = loss[np.isfinite(loss)]
-    if len(known):
-        share = max(1, len(known) // 20)
-        first, last = known[:share].mean(), known[-share:].mean()
-        return f"After {len(loss)} steps the training loss is {last:.3f}; over its first steps it was {first:.3f}."
-    return "Nothing was measured yet."
-
-
-def _status(folder: Path) -> str:
-    if (folder / RunFiles.MANIFEST).is_file() and not (folder / RunFiles.MODEL).is_file():
-        return "Unfinished: there is no model yet, and the curves end where the training is."
-    return ""
+def _bundle(manifest: Mapping[str, Any]) -> str:
+    settings = manifest.get("settings")
+    return without_folders(str(settings.get("bundle_root", ""))) if isinstance(settings, dict) else ""
 
 
 def _overlay_words(figures: Mapping[str, Any]) -> str:
@@ -122,13 +121,6 @@ def _overlay_words(figures: Mapping[str, Any]) -> str:
     if isinstance(mean, dict) and "cpm" in mean:
         return "Hits, misses and false alarms: true boxes solid, predictions dashed"
     return "Worst, median and best case: label solid, prediction dashed"
-
-
-def _free_response(cases: Sequence[Mapping[str, Any]], drawings: Drawings) -> Drawing | None:
-    if not cases or not all("boxes" in case and "classes" in case for case in cases):
-        return None
-    figure = free_response_figure({"this run": [cases]}, "this run")
-    return None if figure is None else drawings.vector(figure, "froc", "Sensitivity over false positives a scan")
 
 
 def _audit(folder: Path, drawings: Drawings, notes: list[str]) -> Drawing | None:
@@ -139,18 +131,23 @@ def _audit(folder: Path, drawings: Drawings, notes: list[str]) -> Drawing | None
     return drawings.vector(figure, "audit", words, "On validation cases. Calibration error: 0 is best.")
 
 
-def _metrics(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for case in cases for name in case.get("mean", {}))) or (
-        ["boxes", "found", "false alarms"] if any("boxes" in case for case in cases) else []
-    )
+def _table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the cases; boxes are counted where there is one false positive a scan."""
+    if any("boxes" in record for record in records):
+        whole = [record for record in records if "boxes" in record and "classes" in record]
+        least = operating_score(whole)
+        return ["case", "boxes", "found", "false alarms"], [_counts(record, least) for record in whole]
+    names = list(dict.fromkeys(name for record in records for name in record.get("mean", {})))
+    columns = [MEASURES[name].title if name in MEASURES else name for name in names]
+    return ["case", *columns], [
+        [record["image"], *(figure_words(record.get("mean", {}).get(name), 4) for name in names)] for record in records
+    ]
 
 
-def _row(case: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    if "boxes" in case:
-        classes = case.get("classes", {}).values()
-        counts = [sum(len(one.get(key, ())) for one in classes) for key in ("hit_scores", "false_scores")]
-        return [str(case["boxes"]), *map(str, counts)]
-    return [figure_words(case.get("mean", {}).get(name), 4) for name in metrics]
+def _counts(record: Mapping[str, Any], least: float) -> list[str]:
+    entries = record["classes"].values()
+    counts = [sum(score > least for one in entries for score in one[key]) for key in ("hit_scores", "false_scores")]
+    return [record["image"], str(record["boxes"]), *map(str, counts)]
 
 
 def _protocol(manifest: Mapping[str, Any], figures: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Sequence
 from matplotlib.figure import Figure
 
 from monai_ssl.report.drawing import Drawing, Drawings
-from monai_ssl.report.figures import audit_figure, contrast_figure, free_response_figure, pair_figure
+from monai_ssl.report.figures import (
+    SLIM,
+    WIDE,
+    audit_figure,
+    contrast_figure,
+    free_response_figure,
+    pair_figure,
+    put_legend,
+)
 from monai_ssl.report.pairs import CasePair
 from monai_ssl.report.run_drawings import file_drawing, training_drawings
 from monai_ssl.report.study_files import StudyFiles
@@ -32,14 +40,32 @@ _AUDITED = 4  # methods whose pseudo-labels are drawn, the primary one first
 
 def curve_drawing(study: StudyFiles, drawings: Drawings) -> Drawing:
     """The label-efficiency curve, close enough to tell the means apart."""
+    (wide, cut), (slim, _) = (_curve(study, size) for size in (WIDE, SLIM))
+    unit = unit_of(study.content["metric"])
+    alt = f"Mean {unit} over the number of labelled cases, for every method; the table below has the same figures"
+    ends = " Intervals that run out of the frame are cut; the table has their ends." if cut else ""
+    words = f"Means with 95 % intervals for other seeds and other cases; a pale point is one seed.{ends}"
+    return drawings.vector(wide, "curve", alt, words, slim=slim)
+
+
+def _curve(study: StudyFiles, size: tuple[float, float]) -> tuple[Figure, bool]:
+    """The curve without its titles, and whether intervals are cut."""
     figure = curve_figure(study.content)
     figure.suptitle("")
     figure.supxlabel("")
-    unit = unit_of(study.content["metric"])
-    alt = f"Mean {unit} over the number of labelled cases, for every method; the table below has the same figures"
-    cut = " Intervals that run out of the frame are cut; the table has their ends." if _focus(study, figure) else ""
-    words = f"Means with 95 % intervals for other seeds and other cases; a pale point is one seed.{cut}"
-    return drawings.vector(figure, "curve", alt, words)
+    figure.set_size_inches(*size)
+    _legend_below(figure)
+    return figure, _focus(study, figure)
+
+
+def _legend_below(figure: Figure) -> None:
+    # beside the axes a narrow window would cut it
+    legend = figure.axes[0].get_legend()
+    if legend is None:
+        return
+    handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+    legend.remove()
+    put_legend(figure, handles, names)
 
 
 def _focus(study: StudyFiles, figure: Figure) -> bool:
@@ -77,7 +103,10 @@ def pair_drawing(study: StudyFiles, pairs: Sequence[CasePair], drawings: Drawing
     }
     alt = f"{study.method} over {study.baseline}, a point a test case; the list of cases below has the same figures"
     contribution = " A point is what the scan contributes to the figure of all." if detection else ""
-    caption = f"A point is a test case with {budget_words(study.budget)}; pointing at it names it.{contribution}"
+    caption = (
+        f"A point is a test case with {budget_words(study.budget)}, above the line where {study.method} has more; "
+        f"pointing at it names it.{contribution}"
+    )
     return drawings.vector(pair_figure(pairs, study.method, study.baseline, axis), "cases", alt, caption, titles)
 
 

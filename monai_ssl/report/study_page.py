@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from monai_ssl.report.case_pictures import CasePictures, picture_cases
+from monai_ssl.report.case_pictures import CasePictures
 from monai_ssl.report.drawing import Drawings
 from monai_ssl.report.pairs import paired_cases, shared_seeds
 from monai_ssl.report.protocol import study_protocol
+from monai_ssl.report.study_cases import study_cases
 from monai_ssl.report.study_drawings import (
     audit_drawing,
     contrast_drawing,
@@ -40,16 +41,17 @@ def study_page(study: StudyFiles, drawings: Drawings, device: str | None) -> dic
     pairs = paired_cases(study, seeds)
     cases = CasePictures()
     if seeds:
-        cases = picture_cases(study, paired_cases(study, seeds[:1]), seeds[0], drawings, device)
+        cases = study_cases(study, paired_cases(study, seeds[:1]), seeds[0], drawings, device)
     unit = unit_of(content["metric"])
     return {
         "title": f"{study.method} against {study.baseline}",
         "kind": f"Label-efficiency study · {study.plan.bundle.name}" if study.plan else "Label-efficiency study",
-        "answer": findings["answer"],
+        "answer": [*findings["answer"], _next(study)],
         "status": _status(study),
         "open_runs": [one for one in study.open_runs() if one.reason],
         "facts": _facts(study),
-        "main": curve_drawing(study, drawings),
+        "command": "",
+        "lead": curve_drawing(study, drawings),
         "means": mean_rows(content),
         "runs": _runs(study),
         "run_columns": _run_columns(content["metric"]),
@@ -90,6 +92,18 @@ def _status(study: StudyFiles) -> str:
         f"{finished} of {whole} are there, and all below is of them alone." if finished else f"no run of {whole} yet."
     )
     return f"Unfinished: {so_far}{told} Called again, the study goes on where it stopped."
+
+
+def _next(study: StudyFiles) -> str:
+    """What to do with the answer."""
+    primary = study.content["findings"]["primary"]
+    if study.open_runs():
+        return "Next: finish the open runs with the same command; until then the answer may change."
+    if len(primary.get("seeds", ())) < 2:
+        return "Next: plan more seeds. One is a single draw of labels, and nothing here holds for another."
+    if not primary.get("found"):
+        return "Next: look at the worst case below, then plan more seeds or test cases, which narrow the interval."
+    return "Next: look at the worst case and at the limits below before the figure is quoted."
 
 
 def _facts(study: StudyFiles) -> list[tuple[str, str]]:

@@ -127,7 +127,7 @@ def drawn(overlay: BoxOverlay, records: Any, monkeypatch: pytest.MonkeyPatch) ->
     titles: list[str] = []
     tiles: list[Tile] = []
     monkeypatch.setattr(SubFigure, "suptitle", lambda self, title, **options: titles.append(title))
-    monkeypatch.setattr(module, "_draw_tile", lambda axes, tile, names: tiles.append(tile))
+    monkeypatch.setattr(module, "draw_tile", lambda axes, tile, words: tiles.append(tile))
     overlay.draw(records)
     return titles, tiles
 

@@ -6,28 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from monai_ssl.report.case_pictures import picture_cases
-from monai_ssl.report.drawing import Drawings
+from monai_ssl.report.case_pictures import list_case
 from monai_ssl.report.page import Written, write_report
-from monai_ssl.report.pairs import paired_cases
-from monai_ssl.report.predictions import PREDICTIONS
-from monai_ssl.report.study_files import open_study
 from tests.report.pages import parse
-
-
-@pytest.mark.usefixtures("real_page")
-def test_the_shown_cases_are_the_extremes_with_the_predictions_of_both(real_study: Path, tmp_path: Path) -> None:
-    study = open_study(real_study)
-    pairs = paired_cases(study, [0])
-    shown = picture_cases(study, pairs, 0, Drawings(tmp_path), "cpu")
-    ranked = sorted(pairs, key=lambda pair: pair.method)
-    assert [case.rank for case in shown.cases] == ["Worst", "Median", "Best"]
-    assert [case.name for case in shown.cases] == [ranked[0].name, ranked[1].name, ranked[-1].name]
-    assert [words for words, _ in shown.cases[0].pictures] == ["mean_teacher: Dice 0.550", "supervised: Dice 0.500"]
-    layers = [layer["name"] for layer in shown.cases[0].volumes["layers"]]
-    assert layers == ["Label", "Prediction of mean_teacher", "Prediction of supervised"]
-    assert [name for name, _ in shown.classes] == ["lobe", "gland", "node"]
-    assert len(list((real_study / "runs/1/mean_teacher/seed0" / PREDICTIONS).glob("*_seg.nii.gz"))) == 3
 
 
 def test_without_one_models_weights_the_others_slices_are_shown(
@@ -56,3 +37,25 @@ def test_without_the_scans_the_rest_is_shown(real_study: Path, tmp_path: Path) -
     assert page.all("canvas") == []
     assert page.all("img") == []
     assert "Case by case" in page.text("h2")
+
+
+@pytest.mark.usefixtures("real_page")
+def test_a_case_whose_files_do_not_fit_is_told_and_the_others_are_shown(real_study: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(real_study, tmp_path / "study")
+    worst = next(one for one in parse(copy / "report.html").text("span") if one.endswith(".nii.gz"))
+    for path in copy.glob(f"runs/*/*/*/report/predictions/{worst.removesuffix('.nii.gz')}_seg.nii.gz"):
+        path.write_bytes(path.read_bytes()[:200])
+    written = write_report(copy, overwrite=True, device="cpu")
+    assert written.notes == [f"{worst} cannot be shown, since its files cannot be read or do not fit."]
+    assert [one for one in parse(written.path).text("h3") if one in ("Worst", "Median", "Best")] == ["Median", "Best"]
+
+
+def test_a_case_is_listed_only_where_its_files_can_be_opened(real_study: Path) -> None:
+    data = real_study.parent / "data"
+    entry = json.loads((data / "dataset.json").read_text())["training"][0]
+    image, truth = list_case(data, entry, "segmentation") or (None, {})
+    assert (image, truth["label"]) == (data / entry["image"], data / entry["label"])
+    boxed = {"image": entry["image"], "box": [], "label": []}
+    assert list_case(data, boxed, "detection") == (data / entry["image"], boxed)
+    for wrong in (boxed, {**entry, "label": "gone.nii.gz"}, {**entry, "image": "gone.nii.gz"}, {}, None, "text"):
+        assert list_case(data, wrong, "segmentation") is None

@@ -55,3 +55,19 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"broken\.png is no PNG file"):
         Drawings(tmp_path).file(tmp_path / "broken.png", "name", "words")
+
+
+def test_a_file_that_would_make_the_page_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Drawings(tmp_path).picture(drawn(), "one", "words")
+    assert Drawings(tmp_path).file(tmp_path / "one.png", "name", "words").body
+    monkeypatch.setattr(drawing, "_LARGEST_PICTURE", 100)
+    with pytest.raises(ValueError, match=r"one\.png is larger than 100 bytes"):
+        Drawings(tmp_path).file(tmp_path / "one.png", "name", "words")
+
+
+def test_a_slim_figure_shares_no_identifier_and_has_no_files(tmp_path: Path) -> None:
+    made = Drawings(tmp_path / "figures").vector(drawn(), "one", "words", titles={"point": "case"}, slim=drawn())
+    parts = [{a["id"] for _, a in Page(str(part)).tags if "id" in a} for part in (made.body, made.slim)]
+    assert parts[0].isdisjoint(parts[1])
+    assert all("case" in Page(str(part)).text("title") for part in (made.body, made.slim))
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"one.png", "one.svg"}

@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_ssl.report.figures import audit_figure, contrast_figure, curves_figure, free_response_figure, pair_figure
-from monai_ssl.report.pairs import CasePair
+from monai_ssl.report.figures import (
+    audit_figure,
+    contrast_figure,
+    curves_figure,
+    free_response_figure,
+    pair_figure,
+    score_figure,
+)
+from monai_ssl.report.pairs import CasePair, ScoredCase
 from monai_ssl.study.curve_series import PRIMARY
 from tests.report.pages import study_content
 
@@ -62,3 +69,12 @@ def test_a_detector_that_finds_all_without_a_false_alarm_is_a_line_at_1() -> Non
     lines = figure.axes[0].lines
     assert [line.get_color() == PRIMARY[0] for line in lines] == [True, True, False]
     assert all(np.asarray(line.get_ydata()) == pytest.approx(1) for line in lines)
+
+
+def test_the_cases_of_a_run_stand_in_the_order_of_their_figures() -> None:
+    cases = [ScoredCase(number, f"c{number}", value) for number, value in enumerate((0.5, 0.25, 0.75))]
+    (axes,) = score_figure(cases, 0.5, "$x$").axes
+    points = {line.get_gid(): (*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_gid()}
+    assert points == {"case-1": (1, 0.25), "case-0": (2, 0.5), "case-2": (3, 0.75)}
+    assert [text.get_text() for text in axes.texts] == ["mean 0.500"]
+    assert not axes.yaxis.label.get_parse_math()

@@ -88,19 +88,57 @@ def test_hostile_names_come_out_escaped(tmp_path: Path) -> None:
 
 def test_a_page_is_not_replaced_unasked(tmp_path: Path) -> None:
     folder = write_content(tmp_path / "study", study_content())
-    (folder / "report.html").write_text("mine")
+    page = write_report(folder).path
+    first = page.read_bytes()
+    page.write_bytes(first.replace(b"</html>", b"<!-- old --></html>"))
     with pytest.raises(UserError, match=r"report\.html: is there already\. Replace it with --overwrite, or"):
         write_report(folder)
     assert write_report(folder, tmp_path / "other.html").path == tmp_path / "other.html"
-    assert (folder / "report.html").read_text() == "mine"
+    assert page.read_bytes() != first
     write_report(folder, overwrite=True)
-    assert (folder / "report.html").read_bytes() == (tmp_path / "other.html").read_bytes()
+    assert page.read_bytes() == (tmp_path / "other.html").read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "other.html", "folder"])
+def test_what_is_no_page_is_never_replaced(tmp_path: Path, name: str) -> None:
+    folder = write_content(tmp_path / "study", study_content())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "labels.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "other.html").write_text("<html>mine</html>")
+    with pytest.raises(UserError, match=rf"{name}: is there already and no page of this command\. Give another"):
+        write_report(folder, tmp_path / name, overwrite=True)
+    assert (tmp_path / "other.html").read_text() == "<html>mine</html>"
+    assert not (folder / "figures").exists()
+
+
+def test_a_page_goes_only_where_there_is_a_folder(tmp_path: Path) -> None:
+    folder = write_content(tmp_path / "study", study_content())
+    with pytest.raises(UserError, match=r"page\.html: its folder is not there\. Make it"):
+        write_report(folder, tmp_path / "none" / "page.html")
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds neither a study \(study\.json\) nor a run\."):
+    with pytest.raises(UserError, match=r"holds neither a study \(study\.json\) nor a run\. Give the --output of one"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
+    for path in (tmp_path / "gone", Path(__file__)):
+        with pytest.raises(UserError, match="is no folder"):
+            write_report(path)
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / "steps.csv").touch()
+    with pytest.raises(UserError, match="Give a folder in it, such as seed0"):
+        write_report(tmp_path)
+    (tmp_path / "plan.yaml").touch()
+    with pytest.raises(UserError, match=r"its study has no study\.json yet"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"metric": "dice"}'])
+def test_a_half_written_study_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(UserError, match=r"study\.json: .*The command `study` writes it anew") as caught:
+        write_report(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_too_many_volumes_are_left_out_with_a_note(

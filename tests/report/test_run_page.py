@@ -3,8 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from monai_ssl.report.page import write_report
-from monai_ssl.report.run_page import is_run
 from tests.report.pages import Page, parse
 
 MANIFEST = {
@@ -40,6 +43,7 @@ def test_a_training_shows_its_curves_settings_and_versions(tmp_path: Path) -> No
     assert "Training run · semi_segmentation" in page.text("p")
     assert "After 40 steps the training loss is 0.025; over its first steps it was 0.750." in page.text("p")
     assert any(one.startswith("Unfinished: there is no model yet") for one in page.text("p"))
+    assert page.text("pre") == []
     assert "torch 2.10, Python 3.11" in page.text("dd")
     cells = page.text("td")
     assert cells[cells.index("weights") + 1] == "model.pt"
@@ -49,7 +53,9 @@ def test_a_training_shows_its_curves_settings_and_versions(tmp_path: Path) -> No
 
 def test_an_evaluation_shows_its_cases(tmp_path: Path) -> None:
     page = page_of(tmp_path, metrics=scored(0.25, 0.75))
-    assert "Mean Dice 0.500 over 2 cases of the test part, single cases from 0.250 to 0.750." in page.text("p")
+    (answer,) = [one for one in page.text("p") if one.startswith("Mean Dice 0.500")]
+    assert answer.endswith("over 2 cases of the test part; look at c0.nii.gz first, the worst with 0.250.")
+    assert "c1.nii.gz: 0.750" in page.text("title")
     assert page.text("td") == ["c0.nii.gz", "0.2500", "c1.nii.gz", "0.7500"]
     assert not any(one.startswith("Unfinished") for one in page.text("p"))
 
@@ -67,8 +73,9 @@ def test_a_detector_shows_its_curve_and_what_it_found(tmp_path: Path) -> None:
     found = {"n": {"boxes": 2, "hit_scores": [0.9], "false_scores": [0.8, 0.1, 0.05]}}
     cases = [{"image": "c0.nii.gz", "boxes": 2, "classes": found}]
     page = page_of(tmp_path, metrics={"part": "test", "mean": {"cpm": 0.5, "sensitivity_1": 0.5}, "cases": cases})
-    assert "CPM 0.500 over 1 case of the test part together." in page.text("p")
-    assert page.text("td") == ["c0.nii.gz", "2", "1", "3"]
+    (answer,) = [one for one in page.text("p") if one.startswith("CPM 0.500")]
+    assert "over 1 case of the test part, 1 of 2 boxes found at one false positive a scan" in answer
+    assert page.text("td") == ["c0.nii.gz", "2", "1", "1"]
     assert "sensitivity" in page.text("text")
 
 
@@ -78,7 +85,28 @@ def test_broken_files_leave_notes(tmp_path: Path) -> None:
     assert sum("cannot be read" in one for one in page.text("li")) >= 2
 
 
-def test_what_is_no_run_is_none(tmp_path: Path) -> None:
-    assert not is_run(tmp_path)
-    (tmp_path / "steps.csv").touch()
-    assert is_run(tmp_path)
+def test_an_unscored_training_says_how_to_score_it(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    page = page_of(tmp_path, steps="step,loss,seconds\n1,0.5,1\n", run_manifest=MANIFEST)
+    assert any(one.endswith("Next: evaluate it, and write this page anew.") for one in page.text("p"))
+    (command,) = [one for one in page.text("code") if "evaluate.yaml" in one]
+    assert command.startswith("BUNDLE=$(monai-ssl path semi_segmentation)")
+    assert "Single cases" not in page.text("h2")
+
+
+def test_a_pretraining_shows_its_pictures_and_is_not_to_be_scored(tmp_path: Path) -> None:
+    for name in ("model.pt", "seen_scans.json"):
+        (tmp_path / name).touch()
+    figure = Figure(figsize=(2, 1))
+    FigureCanvasAgg(figure).print_png(tmp_path / "pretext.png")
+    page = page_of(tmp_path, steps="step,loss,seconds\n1,0.5,1\n", run_manifest=MANIFEST)
+    assert [image["alt"] for image in page.all("img")] == ["What this run was asked and answered"]
+    assert not any("evaluate.yaml" in one for one in page.text("code"))
+    assert any("Next: train from them and from scratch" in one for one in page.text("p"))
+
+
+@pytest.mark.parametrize("mean", [{"dice": "0.5"}, {"dice": None}, 0.5, {}])
+def test_figures_that_are_none_leave_the_rest(tmp_path: Path, mean: object) -> None:
+    page = page_of(tmp_path, metrics={"part": "test", "mean": mean, "cases": scored(0.5)["cases"]})
+    assert page.text("td") == ["c0.nii.gz", "0.5000"]
+    assert "Nothing was measured yet." in page.text("p")

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_ssl.report.scans import Scan, is_scan, read_scan, volume_text
+from monai_ssl.report.scans import Scan, is_scan, read_image, read_scan, region_around, thin, volume_text
 
 
 def save(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
@@ -78,3 +78,28 @@ def test_files_that_do_not_fit_or_are_broken_are_told(tmp_path: Path) -> None:
     assert [is_scan(tmp_path / f"{name}.nii.gz") for name in ("i", "broken", "empty", "none")] == [True, *[False] * 3]
     with pytest.raises(OSError, match="broken"):
         read_scan(image, tmp_path / "broken.nii.gz", {})
+
+
+def test_a_region_has_its_margin_within_the_scan() -> None:
+    affine = np.diag([-2.0, 5.0, 40.0, 1.0])
+    region = region_around([(30.5, 33.2), (2.0, 3.0), None], (100, 50, 7), affine)
+    assert region == (slice(20, 44), slice(0, 7), slice(0, 7))
+    assert region_around([(-90.0, -80.0)] * 3, (10, 10, 10), np.eye(4)) == (slice(0, 1),) * 3
+
+
+def test_a_thinned_part_keeps_its_place() -> None:
+    image = np.zeros((200, 20, 20), np.float32)
+    image[100] = 1
+    small, affine, factors = thin(image, np.eye(4), (slice(50, 150), slice(0, 20), slice(0, 20)), 25)
+    assert small.shape == (25, 20, 20)
+    assert factors == [0.25, 1.0, 1.0]
+    assert affine[0, 0] * int(small.sum((1, 2)).argmax()) + affine[0, 3] == pytest.approx(100, abs=4)
+
+
+def test_a_cut_off_or_flat_file_is_told_as_one_that_cannot_be_read(tmp_path: Path) -> None:
+    whole = save(tmp_path / "i.nii.gz", np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
+    whole.write_bytes(whole.read_bytes()[:5000])
+    with pytest.raises(OSError, match=r"i\.nii\.gz|ended"):
+        read_image(whole)
+    with pytest.raises(OSError, match="has 2 axes"):
+        read_image(save(tmp_path / "flat.nii.gz", np.zeros((3, 3), np.float32)))

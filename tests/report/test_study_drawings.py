@@ -65,7 +65,7 @@ def test_what_was_left_by_runs_is_drawn_and_what_is_broken_noted(study: StudyFil
     (first / "embeddings.csv").write_text("step,feature_spread\n0,0.5\n2,0.25\n")
     assert audit_drawing(study, drawings) is not None
     assert [one.name for one in overlay_drawings(study, [0], drawings)] == ["overlay_1"]
-    assert study.notes == ["overlay.png cannot be read, so it is left out: mt with 2 labels, seed 0."]
+    assert study.notes == ["overlay.png cannot be read or is too large, so it is left out: mt with 2 labels, seed 0."]
     ((name, found),) = pretraining_drawings(study, drawings)
     assert name == "rotation_1, seed0"
     assert [one.name for one in found] == ["pretraining_0_progress", "pretraining_0_embeddings"]

@@ -59,3 +59,12 @@ def test_a_distance_and_one_seed_have_a_page(tmp_path: Path) -> None:
     page = page_of(tmp_path / "study", content)
     assert any("cannot be told" in one for one in page.text("p"))
     assert "Case by case" in page.text("h2")
+
+
+def test_the_answer_ends_with_what_to_do_next(tmp_path: Path) -> None:
+    said = {}
+    for name, seeds in (("one", 1), ("three", 3)):
+        content = study_content(seeds=seeds)
+        (said[name],) = [one for one in page_of(tmp_path / name, content).text("p") if one.startswith("Next: ")]
+    assert "plan more seeds" in said["one"]
+    assert "worst case" in said["three"]

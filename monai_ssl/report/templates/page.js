@@ -30,8 +30,8 @@
     });
   }
 
-  const readout = document.querySelector(".readout");
-  for (const point of document.querySelectorAll('[id^="cases-case-"]')) {
+  for (const point of document.querySelectorAll('svg [id*="-case-"]')) {
+    const readout = point.closest("figure").querySelector(".readout");
     const tell = () => { readout.textContent = point.querySelector("title").textContent; };
     point.addEventListener("pointerenter", tell);
     point.addEventListener("click", tell);
@@ -97,8 +97,8 @@
     status.textContent = "The viewer starts …";
     await loadLibrary();
     viewer = new window.niivue.Niivue({
-      backColor: [0, 0, 0, 1], isRadiologicalConvention: true, dragAndDropEnabled: false, loadingText: "",
-      show3Dcrosshair: true, crosshairWidth: 0.4, crosshairColor: [0.49, 0.71, 0.94, 0.9], multiplanarLayout: 2,
+      backColor: [0, 0, 0, 1], isRadiologicalConvention: true, sagittalNoseLeft: true, dragAndDropEnabled: false, loadingText: "",
+      show3Dcrosshair: true, crosshairWidth: 0.3, crosshairColor: [1, 1, 1, 0.55], multiplanarLayout: 2,
       multiplanarPadPixels: 4, isColorbar: false, isOrientCube: false, logLevel: "error", multiplanarShowRender: 1,
     });
     await viewer.attachToCanvas(canvas);

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from monai_ssl.report.run_sources import GivenData, find_sources
+from monai_ssl.study.splits import HELD_OUT
+
+
+def test_a_run_of_a_study_takes_what_the_plan_says(real_study: Path) -> None:
+    run = real_study / "runs/1/mean_teacher/seed0"
+    scored = run / "test/metrics.json"
+    for folder in (run, run / "test"):
+        found = find_sources(folder, scored, {"weights": "model.pt"}, {}, "segmentation", GivenData())
+        assert found is not None
+        assert (found.weights, found.datalist) == (run / "model.pt", real_study / HELD_OUT)
+        assert found.dataset_dir == real_study.parent / "data"
+        assert found.bundle.name == "semi_segmentation"
+
+
+def test_what_the_user_says_goes_first(real_study: Path, tmp_path: Path) -> None:
+    run = real_study / "runs/1/mean_teacher/seed0"
+    given = GivenData(tmp_path / "list.json", tmp_path, tmp_path / "other.pt")
+    manifest = {"settings": {"coordinates": "LPS", "max_steps": 5}}
+    figures = {"iou_threshold": 0.2}
+    found = find_sources(run, run / "test/metrics.json", figures, manifest, "detection", given)
+    assert found is not None
+    assert (found.datalist, found.dataset_dir, found.weights) == (tmp_path / "list.json", tmp_path, given.weights)
+    assert found.bundle.name == "focalmix_detection"
+    assert found.settings == {"coordinates": "LPS", "iou_threshold": 0.2}
+    alone = find_sources(run, run / "m.json", {}, {}, "segmentation", GivenData(dataset_dir=tmp_path))
+    assert alone is not None
+    assert alone.datalist == tmp_path
+
+
+def test_a_run_that_stands_alone_does_not_know_its_scans(real_study: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(real_study / "runs/1/mean_teacher/seed0", tmp_path / "a/b/c/d/e/f/run")
+    assert find_sources(run, run / "test/metrics.json", {}, {}, "segmentation", GivenData()) is None
+    (run / "plan.yaml").write_text("nothing: 1")
+    assert find_sources(run, run / "test/metrics.json", {}, {}, "segmentation", GivenData()) is None
