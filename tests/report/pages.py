@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from typing import Any
 import torch
 from monai.networks.nets import UNet
 
+from monai_ssl.data.box_files import write_boxes
+from monai_ssl.data.nodule_phantoms import write_nodule_phantoms
 from monai_ssl.data.phantoms import PHANTOM_CLASSES, write_phantoms
+from monai_ssl.report.predictions import PREDICTIONS
+from monai_ssl.report.run_sources import GivenData
 from monai_ssl.study.findings import find
 from monai_ssl.study.frozen_plan import freeze_plan
 from monai_ssl.study.table import write_tables
@@ -79,6 +84,33 @@ def write_model(folder: Path, seed: int) -> None:
     (folder / RunFiles.PREPROCESSING).write_text(json.dumps({**settings, "network_def": network}))
 
 
+def write_detector(folder: Path) -> tuple[Path, GivenData]:
+    """A scored detector with its boxes of four chests: all true ones in the first two, and an alarm in each."""
+    listed = write_nodule_phantoms(folder / "data", cases=4, size=(40, 40, 40))
+    content = json.loads(listed.read_text())
+    content["test"] = content["training"]
+    listed.write_text(json.dumps(content))
+    run = folder / "run"
+    made = run / PREDICTIONS
+    made.mkdir(parents=True)
+    (run / "model.pt").touch()
+    (run / "preprocessing.json").write_text('{"class_names": ["nodule"]}')
+    records = []
+    for number, entry in enumerate(content["test"]):
+        name = Path(entry["image"]).name
+        found = entry["box"] if number < 2 else []
+        boxes = [*found, [0.0, 0.0, 0.0, 5.0, 5.0, 5.0]]
+        scores = [*([0.9] * len(found)), 0.5 + 0.1 * number]
+        path = made / name.replace(".nii.gz", "_boxes.json")
+        write_boxes(path, name, boxes, [0] * len(boxes), scores, ["nodule"])
+        os.utime(path, (2e9, 2e9))
+        one = {"boxes": len(entry["box"]), "hit_scores": scores[:-1], "false_scores": scores[-1:]}
+        records.append({"image": name, "boxes": len(entry["box"]), "classes": {"nodule": one}})
+    figures = {"part": "test", "mean": {"cpm": 0.5}, "iou_threshold": 0.1, "cases": records}
+    (run / "metrics.json").write_text(json.dumps(figures))
+    return run, GivenData(listed)
+
+
 _PRIMARY = {"method": "mean_teacher", "baseline": "supervised"}
 
 
@@ -121,3 +153,23 @@ class Page(HTMLParser):
 def parse(path: Path) -> Page:
     """Read a page."""
     return Page(path.read_text(encoding="utf-8"))
+
+
+def from_elsewhere(page: Page) -> list[str]:
+    """What a page would load from another file or place."""
+    found = []
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
+            value = attributes.get(name, "#")
+            if not value.startswith(("#", "data:image/png;base64,")):
+                found.append(f"{tag} {name}={value[:80]}")
+    styles = "".join(words for tag, words in page.words if tag == "style")
+    own_script = page.words[-1][1]
+    marks = [
+        (styles, "@import"),
+        (styles, "url(http"),
+        (styles, "url(data"),
+        (own_script, "fetch("),
+        (own_script, "://"),
+    ]
+    return [*found, *(mark for text, mark in marks if mark in text)]

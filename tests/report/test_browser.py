@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.browser import Browser, chromium, find_chromium
-from monai_ssl.report.page import Written
+from monai_ssl.report.page import Written, write_report
+from tests.report.pages import write_detector
 
 READY = "Boolean(document.getElementById('viewer-canvas').dataset.ready)"
 
@@ -52,6 +54,24 @@ def test_the_viewer_shows_a_slice_and_nothing_leaves_the_page(browser: Browser, 
     asked = {address.partition(":")[0] for address in browser.requests()}
     assert asked <= {"file", "data", "blob"}
     assert {one for one in browser.requests() if one.startswith("file")} == {real_page.path.absolute().as_uri()}
+
+
+def test_the_viewer_outlines_the_boxes_of_a_detector_and_the_page_fits_a_phone(
+    browser: Browser, tmp_path: Path
+) -> None:
+    run, data = write_detector(tmp_path)
+    page = write_report(run, given=data).path
+    before = len(browser.complaints())
+    browser.open(page, width=420)
+    assert browser.evaluate("document.documentElement.scrollWidth") == 420
+    browser.open(page)
+    browser.evaluate("document.getElementById('viewer').scrollIntoView()")
+    browser.wait_for(READY)
+    browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    shown = canvas(browser).astype(int)
+    blue = (shown[..., 2] - shown[..., 0] > 40) & (shown[..., 2] > 80)
+    assert blue.mean() > 0.0005, "no true box is seen"
+    assert browser.complaints()[before:] == []
 
 
 @pytest.mark.parametrize("width", [320, 1280])

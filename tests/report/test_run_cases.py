@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_ssl.data.box_files import write_boxes
-from monai_ssl.data.nodule_phantoms import write_nodule_phantoms
 from monai_ssl.metrics.case_influence import cpm_influences
 from monai_ssl.report.page import LARGEST_PAGE, Written, write_report
 from monai_ssl.report.predictions import PREDICTIONS
 from monai_ssl.report.run_cases import scored_cases
 from monai_ssl.report.run_sources import GivenData
-from tests.report.pages import parse
+from tests.report.pages import from_elsewhere, parse, write_detector
 
 
 @pytest.fixture
@@ -29,33 +27,6 @@ def given(study: Path) -> GivenData:
     return GivenData(study / "splits/held_out.json", study.parent / "data")
 
 
-def write_detector(folder: Path) -> tuple[Path, GivenData]:
-    """A scored detector with its boxes of four chests: all true ones in the first two, and an alarm in each."""
-    listed = write_nodule_phantoms(folder / "data", cases=4, size=(40, 40, 40))
-    content = json.loads(listed.read_text())
-    content["test"] = content["training"]
-    listed.write_text(json.dumps(content))
-    run = folder / "run"
-    made = run / PREDICTIONS
-    made.mkdir(parents=True)
-    (run / "model.pt").touch()
-    (run / "preprocessing.json").write_text('{"class_names": ["nodule"]}')
-    records = []
-    for number, entry in enumerate(content["test"]):
-        name = Path(entry["image"]).name
-        found = entry["box"] if number < 2 else []
-        boxes = [*found, [0.0, 0.0, 0.0, 5.0, 5.0, 5.0]]
-        scores = [*([0.9] * len(found)), 0.5 + 0.1 * number]
-        path = made / name.replace(".nii.gz", "_boxes.json")
-        write_boxes(path, name, boxes, [0] * len(boxes), scores, ["nodule"])
-        os.utime(path, (2e9, 2e9))
-        one = {"boxes": len(entry["box"]), "hit_scores": scores[:-1], "false_scores": scores[-1:]}
-        records.append({"image": name, "boxes": len(entry["box"]), "classes": {"nodule": one}})
-    figures = {"part": "test", "mean": {"cpm": 0.5}, "iou_threshold": 0.1, "cases": records}
-    (run / "metrics.json").write_text(json.dumps(figures))
-    return run, GivenData(listed)
-
-
 def test_the_page_of_a_run_has_slices_and_a_viewer_and_is_one_small_file(run: Path, real_study: Path) -> None:
     written = write_report(run, given=given(real_study), device="cpu")
     assert written.notes == []
@@ -63,13 +34,9 @@ def test_the_page_of_a_run_has_slices_and_a_viewer_and_is_one_small_file(run: Pa
     page = parse(written.path)
     assert [one for one in page.text("h3") if one in ("Worst", "Median", "Best")] == ["Worst", "Median", "Best"]
     assert page.all("canvas")
-    captions = [one for one in page.text("figcaption") if one.startswith("Dice")]
-    assert captions == ["Dice 0.500", "Dice 0.600", "Dice 0.800"] or captions[0] < captions[-1]
-    for tag, attributes in page.tags:
-        for name in ("src", "href", "action", "srcset", "data"):
-            value = attributes.get(name, "#")
-            assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:80])
-    assert "://" not in page.words[-1][1]
+    captions = [float(one.split()[1]) for one in page.text("figcaption") if one.startswith("Dice")]
+    np.testing.assert_allclose(captions, [0.55, 0.65, 0.85])
+    assert from_elsewhere(page) == []
     assert str(real_study.parent) not in page.html
 
 
@@ -109,6 +76,7 @@ def test_a_detector_shows_its_boxes(tmp_path: Path) -> None:
     assert written.path.stat().st_size < LARGEST_PAGE
     page = parse(written.path)
     assert page.all("canvas")
+    assert from_elsewhere(page) == []
     captions = page.text("figcaption")
     assert any(one.endswith("found, 1 false alarm") and not one.startswith("0 of") for one in captions)
     assert "True boxes and predictions" in page.html
