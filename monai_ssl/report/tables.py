@@ -40,7 +40,7 @@ def read_cases(path: Path, name: str, notes: list[str]) -> list[dict[str, Any]]:
     """The cases of a ``metrics.json``; see :func:`read_object`."""
     content = read_object(path, name, notes)
     cases = content.get("cases", [])
-    if not isinstance(cases, list) or not all(isinstance(case, dict) and "image" in case for case in cases):
+    if not isinstance(cases, list) or not all(isinstance(case, dict) and _is_case(case) for case in cases):
         notes.append(f"{name} holds no cases that can be read, so what rests on it is left out.")
         return []
     return cases
@@ -59,6 +59,13 @@ def read_columns(path: Path, name: str, notes: list[str]) -> Columns:
         notes.append(f"{name} cannot be read as a table of steps, so its curves are left out.")
         return {}
     return {key: np.array([_number(row[key]) for row in rows]) for key in rows[0] if key}
+
+
+def _is_case(case: dict[str, Any]) -> bool:
+    mean, classes = case.get("mean", {}), case.get("classes", {})
+    if "image" not in case or not isinstance(mean, dict) or not isinstance(classes, dict):
+        return False
+    return all(value is None or isinstance(value, (int, float)) for value in mean.values())
 
 
 def _number(cell: str | None) -> float:

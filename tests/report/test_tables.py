@@ -24,9 +24,12 @@ def test_a_broken_object_is_noted(tmp_path: Path, content: str) -> None:
     assert notes == ["runs/broken.json cannot be read, so what rests on it is left out."]
 
 
-def test_cases_without_names_are_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case", ['{"dice": 1}', '{"image": "a", "mean": null}', '{"image": "a", "mean": {"dice": "1"}}', "1"]
+)
+def test_cases_that_are_none_are_noted(tmp_path: Path, case: str) -> None:
     path, notes = tmp_path / "metrics.json", list[str]()
-    path.write_text('{"cases": [{"dice": 1}]}')
+    path.write_text(f'{{"cases": [{case}]}}')
     assert read_cases(path, "metrics.json", notes) == []
     assert len(notes) == 1
     path.write_text('{"cases": [{"image": "a"}]}')
