@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from monai_ssl.metrics.free_response import FALSE_POSITIVE_RATES, sensitivities_of
+from monai_ssl.report.legend import put_legend
 from monai_ssl.report.pairs import CasePair, ScoredCase
 from monai_ssl.report.tables import Columns
 from monai_ssl.study.curve_series import BASELINE, COLOURS, PRIMARY
@@ -24,7 +25,6 @@ __all__ = [
     "curves_figure",
     "free_response_figure",
     "pair_figure",
-    "put_legend",
     "score_figure",
 ]
 
@@ -235,14 +235,6 @@ def _mean_of(table: Columns, panel: str) -> Any:
 def _plain(method: str, number: int) -> str:
     # only the first line of a method is named; a name that begins with `_` would be dropped
     return "_" if number else f" {method}".rstrip()
-
-
-def put_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Put a legend below the axes; a name is shown as it is."""
-    columns = 3 if figure.get_figwidth() > SLIM[0] else 2
-    legend = figure.legend(handles, names, loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
 
 
 def _dress(axes: Axes, axis: Any) -> None:

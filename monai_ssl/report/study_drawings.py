@@ -14,8 +14,8 @@ from monai_ssl.report.figures import (
     contrast_figure,
     free_response_figure,
     pair_figure,
-    put_legend,
 )
+from monai_ssl.report.legend import put_legend
 from monai_ssl.report.pairs import CasePair
 from monai_ssl.report.run_drawings import file_drawing, training_drawings
 from monai_ssl.report.study_files import StudyFiles
