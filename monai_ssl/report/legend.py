@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 __all__ = ["put_legend"]
@@ -19,7 +20,6 @@ def put_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> 
 
 
 def _fits(names: Sequence[str], columns: int, width: float) -> bool:
-    rows = -(-len(names) // columns)
-    longest = [max(map(len, names[first : first + rows])) for first in range(0, len(names), rows)]
-    # inches: a letter of 9 points, and a column's line and space
-    return 0.075 * sum(longest) + 0.65 * len(longest) <= width
+    # filled as Matplotlib does; inches: a letter of 9 points, and a column's line and space
+    longest = [max(map(len, part), default=0) for part in np.array_split(list(names), columns)]
+    return 0.075 * sum(longest) + 0.65 * columns <= width
