@@ -434,6 +434,22 @@ def test_both_loaders_of_the_check_give_as_many_batches(tmp_path: Path) -> None:
         assert ours[0]["labeled"]["image"].shape == theirs[0]["image"].shape == (2, 1, 16, 16, 16)
 
 
+@pytest.mark.parametrize("given", ["data", "generated"])
+def test_flipped_labels_are_counted(tmp_path: Path, given: str) -> None:
+    write_phantoms(tmp_path / "data", cases=6, modality="CT", size=(24, 24, 24))
+    source = ["--data", str(tmp_path / "data")] if given == "data" else ["--generated", "CT", "--cases", "6"]
+    options = [*source, "--draws", "3", "--output", str(tmp_path / "flipped.json")]
+    command = [sys.executable, str(ROOT / "benchmarks" / "flipped_labels.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "flipped.json").read_text())
+    assert result["labels"] == 6
+    assert [row["mirrored"] for row in result["rows"]] == ["none", "1, each in turn", "5 %", "half"]
+    assert [row["recall"] for row in result["rows"]] == [None, 1.0, 1.0, 1.0]
+    assert {row["false"] for row in result["rows"]} == {0.0}
+    assert "mirrored ones found" in done.stdout
+
+
 def test_near_copies_are_counted(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "data", cases=4, size=(24, 24, 24))
     output = tmp_path / "copies.json"

@@ -11,10 +11,12 @@ import numpy as np
 from monai_ssl.data.check_case import affine_faults, spacing_of
 from monai_ssl.data.check_facts import Fault, ScanFacts, Volume
 from monai_ssl.data.check_list import Case
+from monai_ssl.data.check_mirror import MirrorTest, Pair
 
-__all__ = ["far_scans", "missing_classes", "patients_apart", "robust_scores", "same_scans"]
+__all__ = ["far_scans", "flipped_labels", "missing_classes", "patients_apart", "robust_scores", "same_scans"]
 
 _FEWEST = 5
+_SIDEWAYS = 0.02  # of the width; classes that differ by less are in one place
 
 
 def same_scans(cases: Sequence[Case], facts: Mapping[str, ScanFacts]) -> Iterator[Fault]:
@@ -120,6 +122,47 @@ def far_scans(cases: Sequence[Case], facts: Mapping[str, ScanFacts]) -> Iterator
         if intensity > limit:
             text = f"has intensities of {volume.mean:.4g} +- {volume.std:.4g}; the median is {_pm(usual)}"
             yield Fault("far_intensity", text, case.part, case.name, case.image)
+
+
+def flipped_labels(cases: Sequence[Case], tests: Mapping[Pair, MirrorTest]) -> Iterator[Fault]:
+    """Yield the labels that are mirrored left to right, as far as it shows.
+
+    That is so where a label fits its image far better mirrored; or where it fits no worse, lies far from where its
+    classes lie in the other cases, and would lie there mirrored. The latter takes five cases; more than a tenth on the
+    other side are no fault, but organs of which there are two.
+
+    Args:
+        cases: of the list.
+        tests: of those whose image and label could be compared.
+    """
+    compared = {(case.image_path, case.label_path): case for case in reversed(cases) if case.label_path}
+    chosen = [(case, tests[pair]) for pair, case in reversed(compared.items()) if pair in tests]
+    apart, mirrored = _from_the_usual_place([test for _, test in chosen])
+    across = (apart > 3 + 20 / max(len(chosen), 1)) & (mirrored < apart / 2)
+    across &= across.sum() <= max(len(chosen) // 10, 1)
+    for (case, test), is_across in zip(chosen, across, strict=True):
+        text = ""
+        if test.gain > 0.04 + 1.5 / math.sqrt(max(test.faces, 1)):  # few faces fit anything now and then
+            text = f"fits its image better mirrored left to right (by {test.gain:.2g})"
+        elif is_across and test.gain > -0.02:
+            text = "lies where the labels of the other cases do when it is mirrored left to right, and fits no worse"
+        if text:
+            yield Fault("flipped_label", text, case.part, case.name, case.label or "")
+
+
+def _from_the_usual_place(tests: Sequence[MirrorTest]) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far classes are from their usual place, in robust deviations, as they are and mirrored; means."""
+    sums, counts = np.zeros((2, len(tests))), np.zeros(len(tests))
+    for value in {value for test in tests for value in test.places}:
+        having = [number for number, test in enumerate(tests) if value in test.places]
+        if len(having) < _FEWEST:
+            continue
+        places = np.array([tests[number].places[value] for number in having])
+        sums[0, having] += robust_scores(places, _SIDEWAYS)
+        sums[1, having] += robust_scores(np.concatenate([places, -places]), _SIDEWAYS, len(places))[len(places) :]
+        counts[having] += 1
+    apart, mirrored = sums / np.maximum(counts, 1)
+    return apart, mirrored
 
 
 def robust_scores(values: np.ndarray, least: float, count: int | None = None) -> np.ndarray:

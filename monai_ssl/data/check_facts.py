@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 __all__ = ["KINDS", "Fault", "Kind", "Problem", "ScanFacts", "Volume"]
 
@@ -64,6 +66,9 @@ KINDS = {
     # warnings
     "constant": Kind("warning", "Look at the scan, and leave it out if it is blank."),
     "empty_label": Kind("warning", "Look whether the case has been labelled."),
+    "flipped_label": Kind(
+        "warning", "Look at the label over its image; if it is mirrored, write it again with the image's affine."
+    ),
     "missing_class": Kind("warning", "Add a labelled case with this class, or leave the class out of `labels`."),
     "far_spacing": Kind("warning", "Look whether the scan belongs to the others and its header is right."),
     "far_intensity": Kind("warning", "Look whether the scan has the unit and modality of the others."),
@@ -134,6 +139,7 @@ class Volume:
         std: of the finite values.
         non_finite: number of NaN and infinite values.
         values: of a label, its values and how often each occurs, up to a number of them; empty for an image.
+        voxels: some of them in float32, every n-th along each axis, of the first channel; None where nobody wants them.
     """
 
     shape: tuple[int, ...]
@@ -145,6 +151,7 @@ class Volume:
     std: float
     non_finite: int
     values: dict[float, int]
+    voxels: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

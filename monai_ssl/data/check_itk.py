@@ -23,7 +23,7 @@ _BLOCK = 1 << 20  # voxels
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_with_itk(path: str, size: int, is_label: bool, max_bytes: int) -> Volume:
+def read_with_itk(path: str, size: int, is_label: bool, max_bytes: int, sampled: bool = False) -> Volume:
     """Read a file or series, and sum up its voxels.
 
     The volume is in memory as a whole, so that ``max_bytes`` bounds it. Compressed MetaImages are decompressed once
@@ -34,12 +34,13 @@ def read_with_itk(path: str, size: int, is_label: bool, max_bytes: int) -> Volum
         size: of the file or files, in bytes.
         is_label: whether its values are counted one by one.
         max_bytes: of its voxels; a header that claims more is refused before any voxel is read.
+        sampled: whether some of its voxels are kept.
 
     Raises:
         BrokenFileError: when it is cut off, corrupt or too large, or a series holds no volume.
     """
     if os.path.isdir(path):
-        return _volume(_read_series(path, max_bytes), is_label)
+        return _volume(_read_series(path, max_bytes), is_label, sampled)
     reader = sitk.ImageFileReader()
     reader.SetFileName(path)
     try:
@@ -53,7 +54,7 @@ def read_with_itk(path: str, size: int, is_label: bool, max_bytes: int) -> Volum
     try:
         if is_meta:
             check_meta_image(path)
-        return _volume(reader.Execute(), is_label)
+        return _volume(reader.Execute(), is_label, sampled)
     except UserError as error:
         raise BrokenFileError("corrupt", _fact(path, error)) from error
     except RuntimeError as error:
@@ -85,14 +86,14 @@ def _check_claim(shape: tuple[int, ...], claim: int, size: int | None, max_bytes
         raise BrokenFileError("short", f"{words}; its {size} bytes cannot hold them")
 
 
-def _volume(image: sitk.Image, is_label: bool) -> Volume:
+def _volume(image: sitk.Image, is_label: bool, sampled: bool) -> Volume:
     array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind not in "iuf":
         raise BrokenFileError("voxel_type", f"has {array.dtype.name} as voxels")
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)  # as NIfTI has them, so that copies are known
     layout = Layout(_shape(array), array.dtype, 0, 1.0, 0.0, _affine(image))
-    tally, flat = Tally(layout, is_label), np.ascontiguousarray(array).reshape(-1)
+    tally, flat = Tally(layout, is_label, sampled), np.ascontiguousarray(array).reshape(-1)
     for place in range(0, flat.size, _BLOCK):
         tally.add(flat[place : place + _BLOCK].tobytes())
     return tally.volume()

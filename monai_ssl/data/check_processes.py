@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -19,7 +19,12 @@ _WORTH = 200_000_000  # bytes that take longer to read than a process to start
 
 
 def read_all(
-    wanted: Mapping[str, bool], max_bytes: int, jobs: int | None = None, *, threads: bool = False
+    wanted: Mapping[str, bool],
+    max_bytes: int,
+    jobs: int | None = None,
+    *,
+    threads: bool = False,
+    sampled: Collection[str] = (),
 ) -> Iterator[ScanFacts]:
     """Read files, several at a time; yields them as they come.
 
@@ -32,25 +37,26 @@ def read_all(
             enough to read.
         threads: of this process in place of processes, for a caller that may be any script: a new process would run it
             again. What takes time, decompression and checksums, holds no lock of Python's.
+        sampled: paths of which some voxels are kept; as no result is held here, the caller decides for how long.
     """
     jobs = jobs or _usual_jobs(wanted)
+    tasks = [(path, is_label, max_bytes, path in sampled) for path, is_label in wanted.items()]
     if jobs == 1:
-        yield from (read_facts(path, is_label, max_bytes) for path, is_label in wanted.items())
+        yield from (read_facts(*task) for task in tasks)
         return
     if threads:
         with ThreadPoolExecutor(jobs) as pool_of_threads:
             try:
-                tasks = [pool_of_threads.submit(read_facts, *item, max_bytes) for item in wanted.items()]
-                yield from (task.result() for task in as_completed(tasks))
+                futures = as_completed([pool_of_threads.submit(read_facts, *task) for task in tasks])
+                yield from (future.result() for future in futures)
             finally:
                 pool_of_threads.shutdown(cancel_futures=True)
         return
-    left = dict(wanted)
+    left = {task[0]: task for task in tasks}
     # a fork would copy the locks of the caller's threads
     with ProcessPoolExecutor(min(jobs, len(left) or 1), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(read_facts, path, is_label, max_bytes) for path, is_label in left.items()]
         try:
-            for future in as_completed(futures):
+            for future in as_completed([pool.submit(read_facts, *task) for task in tasks]):
                 found = future.result()
                 del left[found.path]
                 yield found
@@ -60,15 +66,15 @@ def read_all(
             pool.shutdown(cancel_futures=True)
             raise
     while left:
-        yield from _read_until_one_breaks(left, max_bytes)
+        yield from _read_until_one_breaks(left)
 
 
-def _read_until_one_breaks(left: dict[str, bool], max_bytes: int) -> Iterator[ScanFacts]:
+def _read_until_one_breaks(left: dict[str, tuple[str, bool, int, bool]]) -> Iterator[ScanFacts]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        for path, is_label in list(left.items()):
+        for path, task in list(left.items()):
             del left[path]
             try:
-                yield pool.submit(read_facts, path, is_label, max_bytes).result()
+                yield pool.submit(read_facts, *task).result()
             except BrokenProcessPool:
                 told = "cannot be read: the process that read it was ended, perhaps for want of memory"
                 yield ScanFacts(path, problem=Problem("unreadable", told))

@@ -10,9 +10,10 @@ from typing import Any
 
 from monai_ssl.data.check_boxes import box_faults
 from monai_ssl.data.check_case import affine_faults, geometry_faults, image_faults, label_faults
-from monai_ssl.data.check_cohort import far_scans, missing_classes, patients_apart, same_scans
+from monai_ssl.data.check_cohort import far_scans, flipped_labels, missing_classes, patients_apart, same_scans
 from monai_ssl.data.check_facts import Fault, ScanFacts, Volume
 from monai_ssl.data.check_list import Case, Listing, read_listing
+from monai_ssl.data.check_mirror import PairReader
 from monai_ssl.data.check_pool import pool_faults
 from monai_ssl.data.check_processes import read_all
 from monai_ssl.data.datalist import PARTS, find_datalist
@@ -119,16 +120,19 @@ def check_listing(
         threads: as in :func:`~monai_ssl.data.check_processes.read_all`.
     """
     channels = {case.image_path: _channel_files(case, listing) for case in listing.cases}
-    wanted = {file: False for files in channels.values() for file in files}
-    wanted |= {case.label_path: True for case in listing.cases if case.label_path}
+    pairs = PairReader((case.image_path, case.label_path) for case in listing.cases if case.label_path)
+    wanted: dict[str, bool] = {}
+    for case in listing.cases:  # a label next to its image, whose voxels wait for it
+        wanted |= {file: False for file in channels[case.image_path] if file not in wanted}
+        wanted |= {case.label_path: True} if case.label_path else {}
     facts: dict[str, ScanFacts] = {}
-    for found in read_all(wanted, int(max_gigabytes * 1e9), jobs, threads=threads):
-        facts[found.path] = found
+    for found in read_all(wanted, int(max_gigabytes * 1e9), jobs, threads=threads, sampled=pairs.files):
+        facts[found.path] = pairs.take(found)
         if progress is not None:
             progress(len(facts), len(wanted))
     faults = [*listing.faults, *_case_faults(listing, facts, channels, patch_size), *patients_apart(listing.cases)]
     faults += [*same_scans(listing.cases, facts), *missing_classes(listing.cases, facts, listing.classes)]
-    faults += far_scans(listing.cases, facts)
+    faults += [*far_scans(listing.cases, facts), *flipped_labels(listing.cases, pairs.found)]
     faults += pool_faults(listing.cases, facts) if pool else ()
     size = sum(found.size for found in facts.values())
     paths = {(case.part, case.image): case.image_path for case in listing.cases}

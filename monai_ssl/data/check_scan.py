@@ -19,21 +19,22 @@ _NIFTI = (".nii", ".nii.gz")
 _SPARE = 1 << 20  # bytes behind the voxels that are read on, to reach the checksum
 
 
-def read_facts(path: str, is_label: bool, max_bytes: int) -> ScanFacts:
+def read_facts(path: str, is_label: bool, max_bytes: int, sampled: bool = False) -> ScanFacts:
     """Read a file once, and tell what is in it or what is wrong with it.
 
     Args:
         path: absolute.
         is_label: whether its values are counted one by one.
         max_bytes: of its voxels; a header that claims more is refused before any voxel is read.
+        sampled: whether some of its voxels are kept, see :class:`~monai_ssl.data.check_facts.Volume`.
     """
     size = 0
     try:
         size = _checked_size(path)
         if os.path.isdir(path) or ending_of(path).lower() in VOLUME_ENDINGS[2:] or is_dicom(path):
-            return ScanFacts(path, size, read_with_itk(path, size, is_label, max_bytes))
+            return ScanFacts(path, size, read_with_itk(path, size, is_label, max_bytes, sampled))
         with open(path, "rb") as stream:
-            return ScanFacts(path, size, _read_volume(stream, path, size, is_label, max_bytes))
+            return ScanFacts(path, size, _read_volume(stream, path, size, is_label, max_bytes, sampled))
     except BrokenFileError as error:
         return ScanFacts(path, size, problem=error.problem)
     except OSError as error:
@@ -71,7 +72,7 @@ def size_of(path: str) -> int:
     return sum(os.stat(file).st_size for file in files if os.path.isfile(file))
 
 
-def _read_volume(stream: IO[bytes], path: str, size: int, is_label: bool, max_bytes: int) -> Volume:
+def _read_volume(stream: IO[bytes], path: str, size: int, is_label: bool, max_bytes: int, sampled: bool) -> Volume:
     start = stream.read(4)
     stream.seek(0)
     blocks = decompressed(stream) if start.startswith(GZIP_MAGIC) else plain(stream)
@@ -83,7 +84,7 @@ def _read_volume(stream: IO[bytes], path: str, size: int, is_label: bool, max_by
             break
     layout = read_layout(head)
     _check_claim(layout, size, start.startswith(GZIP_MAGIC), max_bytes)
-    tally = Tally(layout, is_label)
+    tally = Tally(layout, is_label, sampled)
     end = tally.add(head)
     for block in blocks:
         end = tally.add(block)

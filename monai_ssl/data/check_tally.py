@@ -10,10 +10,13 @@ import numpy as np
 from monai_ssl.data.check_facts import Volume
 from monai_ssl.data.check_header import Layout
 
-__all__ = ["MAX_VALUES", "Tally"]
+__all__ = ["MAX_SAMPLES", "MAX_VALUES", "Tally"]
 
 MAX_VALUES = 300
 """Values of a label that are kept; a file with more is no label."""
+
+MAX_SAMPLES = 128
+"""Voxels along an axis that are kept at most, where some are wanted."""
 
 _CHUNK = 1 << 16  # voxels that are summed up together, from the processor's cache
 _WIDE = 1e12  # squares of such differences would leave float32
@@ -25,9 +28,10 @@ class Tally:
     Args:
         layout: of the file.
         is_label: whether its values are counted one by one.
+        sampled: whether some of the voxels are kept.
     """
 
-    def __init__(self, layout: Layout, is_label: bool) -> None:
+    def __init__(self, layout: Layout, is_label: bool, sampled: bool = False) -> None:
         self.layout = layout
         self.is_label = is_label
         self.position = 0
@@ -41,6 +45,8 @@ class Tally:
         small = layout.dtype.itemsize <= (4 if layout.dtype.kind == "f" else 2)
         self.dtype = np.float32 if small else np.float64
         self.scaled = (layout.slope, layout.inter) != (1.0, 0.0)
+        self.seen = 0
+        self.samples = _Samples(layout.shape[:3]) if sampled and len(layout.shape) > 2 else None
 
     def add(self, block: bytes) -> int:
         """Take the next block; return the number of bytes seen so far."""
@@ -57,6 +63,9 @@ class Tally:
 
     def _count(self, stored: np.ndarray) -> None:
         values = stored.astype(np.float64) * self.layout.slope + self.layout.inter if self.scaled else stored
+        if self.samples is not None:
+            self.samples.take(values, self.seen)
+        self.seen += values.size
         if not self.is_label:
             self.hash.update(np.ascontiguousarray(values, dtype="<f4").data)
         values = values.astype(self.dtype, copy=False)
@@ -93,7 +102,26 @@ class Tally:
             std=max(self.squares / n - mean * mean, 0.0) ** 0.5 if n else nan,
             non_finite=self.non_finite,
             values=dict(sorted(self.values.items())[:MAX_VALUES]),
+            voxels=None if self.samples is None else self.samples.voxels,
         )
+
+
+class _Samples:
+    """Every n-th voxel along each axis, those left out being as many at both ends, so that a mirror image fits."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        x, y, z = (np.arange((n - 1) % step // 2, n, step) for n, step in ((n, -(-n // MAX_SAMPLES)) for n in shape))
+        # by their number in the file, where x goes fastest
+        self.places = (x + shape[0] * (y[:, None] + shape[1] * z[:, None, None])).ravel()
+        self.kept = np.zeros((len(z), len(y), len(x)), np.float32)
+
+    def take(self, values: np.ndarray, begin: int) -> None:
+        first, end = np.searchsorted(self.places, (begin, begin + values.size))
+        self.kept.reshape(-1)[first:end] = values[self.places[first:end] - begin]
+
+    @property
+    def voxels(self) -> np.ndarray:
+        return self.kept.T
 
 
 def _counted(values: np.ndarray, low: float, high: float) -> Iterator[list[float]]:

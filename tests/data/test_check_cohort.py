@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monai_ssl.data.check_cohort import far_scans, missing_classes, patients_apart, robust_scores, same_scans
+from monai_ssl.data.check_cohort import (
+    far_scans,
+    flipped_labels,
+    missing_classes,
+    patients_apart,
+    robust_scores,
+    same_scans,
+)
 from monai_ssl.data.check_facts import Problem, ScanFacts, Volume
 from monai_ssl.data.check_list import Case
+from monai_ssl.data.check_mirror import MirrorTest, Pair
 
 PAIRS = [(a, b) for a in ("training", "unlabeled", "validation", "test") for b in ("training", "unlabeled", "test")]
 
@@ -87,6 +95,61 @@ def test_far_spacing_is_told_in_the_order_of_the_world() -> None:
     assert not list(far_scans(cases, read | {"/data/f.nii": ScanFacts("/data/f.nii", 9, same)}))
     (fault,) = far_scans(cases, read | facts("f", spacing=(1.0, 1.0, 1.0)))
     assert fault.text == "has a spacing of 1 x 1 x 1 mm; the median is 1 x 1 x 5 mm"
+
+
+def mirror_tests(found: dict[str, MirrorTest]) -> tuple[list[Case], dict[Pair, MirrorTest]]:
+    cases = [case("training", name, label=f"{name}_seg.nii", label_path=f"/data/{name}_seg.nii") for name in found]
+    return cases, {(f"/data/{name}.nii", f"/data/{name}_seg.nii"): test for name, test in found.items()}
+
+
+def flipped(found: dict[str, MirrorTest]) -> list[str]:
+    return [fault.case for fault in flipped_labels(*mirror_tests(found))]
+
+
+def usual_tests(count: int) -> dict[str, MirrorTest]:
+    draw = np.random.default_rng(0)
+    return {f"c{n}": MirrorTest(-0.1, 900, {1: 0.2 + draw.normal(0, 0.02), 2: -0.1}) for n in range(count)}
+
+
+def test_a_label_that_fits_far_better_mirrored_is_told_alone_or_among_others() -> None:
+    wrong = MirrorTest(0.31, 900, {1: -0.2})
+    cases, tests = mirror_tests({"x": wrong})
+    (fault,) = flipped_labels(cases, tests)
+    assert (fault.kind, fault.level, fault.case, fault.file) == ("flipped_label", "warning", "x", "x_seg.nii")
+    assert fault.text == "fits its image better mirrored left to right (by 0.31)"
+    assert flipped({**usual_tests(3), "x": wrong, "y": wrong}) == ["x", "y"]
+    assert flipped({f"x{n}": wrong for n in range(9)}) == [f"x{n}" for n in range(9)]
+    assert list(flipped_labels([*cases, case("unlabeled", "x")], tests)) == [fault]
+    assert not list(flipped_labels([case("training", "x")], tests))
+
+
+@pytest.mark.parametrize(("faces", "least"), [(10_000, 0.055), (900, 0.09), (100, 0.19)])
+def test_few_faces_take_a_greater_gain(faces: int, least: float) -> None:
+    assert flipped({"x": MirrorTest(least + 0.001, faces, {1: 0.0})}) == ["x"]
+    assert flipped({"x": MirrorTest(least - 0.001, faces, {1: 0.0})}) == []
+
+
+def test_a_label_where_the_others_lie_mirrored_is_told_unless_its_image_is_against_it() -> None:
+    usual = usual_tests(20)
+    wrong = MirrorTest(0.01, 900, {1: -0.2, 2: 0.1})
+    assert flipped(usual) == []
+    (fault,) = flipped_labels(*mirror_tests({**usual, "x": wrong}))
+    assert (fault.kind, fault.case) == ("flipped_label", "x")
+    assert "lies where the labels of the other cases do when it is mirrored left to right" in fault.text
+    assert flipped({**usual, "x": wrong._replace(gain=-0.03)}) == []
+    assert flipped({**usual, "x": wrong._replace(places={1: 0.45, 2: -0.3})}) == []  # far, and mirrored farther
+    assert flipped({**usual, "x": wrong._replace(places={5: -0.2})}) == []  # a class that no other has
+    assert flipped({**usual_tests(3), "x": wrong}) == []  # too few to tell
+
+
+def test_places_that_differ_anyway_tell_nothing() -> None:
+    draw, alarms = np.random.default_rng(0), 0
+    for _ in range(100):
+        places = draw.uniform(-0.4, 0.4, 12)
+        alarms += len(flipped({f"c{n}": MirrorTest(0.0, 900, {1: float(place)}) for n, place in enumerate(places)}))
+        sides = draw.normal(0.2, 0.02, 12) * np.where(np.arange(12) < draw.integers(2, 11), -1, 1)  # left and right
+        assert flipped({f"c{n}": MirrorTest(0.0, 900, {1: float(side)}) for n, side in enumerate(sides)}) == []
+    assert alarms <= 4  # of 1200 labels that their images say nothing about
 
 
 def test_false_alarms_are_rare() -> None:

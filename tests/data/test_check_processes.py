@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,14 @@ def test_processes_read_what_one_reads(wanted: dict[str, bool]) -> None:
     assert not list(read_all({}, LIMIT, 2))
 
 
+@pytest.mark.parametrize(("jobs", "threads"), [(1, False), (2, True), (2, False)])
+def test_voxels_are_kept_of_what_is_asked_for_alone(wanted: dict[str, bool], jobs: int, threads: bool) -> None:
+    some = {path for path in wanted if "training2" in path}
+    assert len(some) == 2
+    found = list(read_all(wanted, LIMIT, jobs, threads=threads, sampled=some))
+    assert {facts.path for facts in found if facts.volume is not None and facts.volume.voxels is not None} == some
+
+
 def test_a_process_that_dies_is_a_fault_of_its_file(wanted: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_processes, "read_facts", die_at_one)
     found = {facts.path: facts.problem for facts in read_all(wanted, LIMIT, 2)}
@@ -37,10 +46,10 @@ def test_a_process_that_dies_is_a_fault_of_its_file(wanted: dict[str, bool], mon
     assert "process that read it was ended" in problem.text
 
 
-def die_at_one(path: str, is_label: bool, max_bytes: int) -> ScanFacts:
+def die_at_one(path: str, *more: Any) -> ScanFacts:
     if path.endswith("images/training3.nii.gz"):
         os._exit(9)
-    return read_facts(path, is_label, max_bytes)
+    return read_facts(path, *more)
 
 
 def test_small_data_is_read_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

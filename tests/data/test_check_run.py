@@ -19,6 +19,7 @@ from monai_ssl.data import check_processes
 from monai_ssl.data.check_facts import KINDS, ScanFacts
 from monai_ssl.data.check_run import check_data
 from monai_ssl.data.check_scan import read_facts
+from monai_ssl.data.phantoms import write_phantoms
 from monai_ssl.utils.errors import UserError
 from tests.data.check_files import BROKEN, SHAPE, image_voxels, make_case, make_data, save, write_list
 from tests.data.scan_files import oblique_affine, voxels, write_scan, write_series
@@ -133,6 +134,21 @@ def test_a_copy_under_another_name_is_told(tmp_path: Path, first: str, second: s
     (fault,) = check_data(write_list(tmp_path, data)).faults
     assert (fault.kind, fault.case) == (kind, second)
     assert f"{first}.nii.gz" in fault.text
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_labels_that_lost_their_side_are_told(tmp_path: Path, ending: str, jobs: int) -> None:
+    path = write_phantoms(tmp_path / "data", cases=6, modality="CT", size=(32, 32, 24))
+    data = json.loads(path.read_text())
+    for number, entry in enumerate(data["training"]):
+        image, label = (nib.load(path.parent / entry[key]) for key in ("image", "label"))
+        sides = np.asarray(label.dataobj)[:: -1 if number in (1, 4) else 1]
+        entry["label"] = entry["label"].replace(".nii.gz", ending)
+        write_scan(path.parent / entry["label"], sides, image.affine)
+    result = check_data(write_list(path.parent, data), jobs=jobs)
+    assert [(f.kind, f.case) for f in result.faults] == [("flipped_label", f"phantom_00{n}") for n in (1, 4)]
+    assert result.faults[0].file == f"./labelsTr/phantom_001{ending}"
 
 
 def test_a_small_volume_is_told_with_a_patch_size(tmp_path: Path) -> None:

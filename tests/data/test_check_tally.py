@@ -9,7 +9,7 @@ import pytest
 
 from monai_ssl.data.check_header import Layout
 from monai_ssl.data.check_scan import read_facts
-from monai_ssl.data.check_tally import MAX_VALUES, Tally
+from monai_ssl.data.check_tally import MAX_SAMPLES, MAX_VALUES, Tally
 from tests.data.check_files import image_voxels, save
 
 LIMIT = 10**9
@@ -37,6 +37,29 @@ def test_numbers_are_those_of_numpy(dtype: str, scaling: tuple[float, float], is
     numbers = (found.minimum, found.maximum, found.mean, found.std)
     np.testing.assert_allclose(numbers, (finite.min(), finite.max(), finite.mean(), finite.std()), rtol=1e-6)
     assert found.values == (dict(sorted(Counter(finite.tolist()).items())) if is_label else {})
+
+
+@pytest.mark.parametrize("shape", [(7, 6, 5), (128, 3, 2), (129, 3, 2), (3, 300, 2), (2, 3, 641), (5, 4, 3, 2)])
+def test_samples_are_every_nth_voxel_from_the_middle(shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    stored = generator.integers(0, 1000, shape).astype("<i2")
+    tally = Tally(Layout(shape, stored.dtype, 352, 0.5, -3.0, np.eye(4)), False, sampled=True)
+    left = bytes(352) + stored.tobytes("F")
+    while left:
+        cut = int(generator.integers(1, 700))
+        tally.add(left[:cut])
+        left = left[cut:]
+    found = tally.volume().voxels
+    assert found is not None
+    expected = (stored if len(shape) == 3 else stored[..., 0]) * 0.5 - 3.0
+    for axis, length in enumerate(shape[:3]):
+        step = next(step for step in range(1, 9) if len(range(0, length, step)) <= MAX_SAMPLES)
+        places = range(0, length, step)
+        before = (length - 1 - places[-1]) // 2
+        expected = expected.take([place + before for place in places], axis)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.float32
+    assert Tally(Layout(shape, stored.dtype, 352, 0.5, -3.0, np.eye(4)), False).volume().voxels is None
 
 
 def test_great_numbers_do_not_leave_float32(tmp_path: Path) -> None:

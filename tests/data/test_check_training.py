@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from monai_ssl.data import check_processes, check_scans
 from monai_ssl.data.check_facts import ScanFacts
 from monai_ssl.data.check_scan import read_facts
 from monai_ssl.data.datalist import load_cases
+from monai_ssl.data.phantoms import PHANTOM_CLASSES, write_phantoms
 from monai_ssl.utils.errors import UserError
 from tests.data.check_files import BROKEN, Made, image, image_voxels, make_data, write_list
 
@@ -112,6 +114,17 @@ def test_warnings_are_logged_a_line_a_kind(tmp_path: Path, caplog: pytest.LogCap
     check_scans(parts, classes=CLASSES)
     assert len(caplog.records) == 4
     assert caplog.messages[-1] == "there are 2 more kinds of warnings; `monai-ssl check` lists them."
+
+
+def test_a_label_that_lost_its_side_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_phantoms(tmp_path / "data", cases=3, modality="CT", size=(32, 32, 24))
+    cases = load_cases(path, "training")
+    label = nib.load(cases[2]["label"])
+    nib.save(nib.Nifti1Image(np.asarray(label.dataobj)[::-1], label.affine), cases[2]["label"])
+    with caplog.at_level(logging.INFO):
+        check_scans({"training": cases}, classes=PHANTOM_CLASSES)
+    (line,) = caplog.messages
+    assert re.match(rf"{cases[2]['label']}: fits its image better mirrored left to right \(by 0\.\d+\)\. Look", line)
 
 
 def test_nothing_is_checked_inside_monai_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
