@@ -25,6 +25,10 @@ def split(
     patient_regex: Annotated[
         str | None, typer.Option(help="Finds the patient in a file name where the list names none; default: the name.")
     ] = None,
+    exclude: Annotated[
+        str | None,
+        typer.Option(help="Cases to leave out: names of image files without suffix or paths as listed, as a,b."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
 ) -> None:
     """Draw labelled, unlabelled, validation and test cases, by whole patients.
@@ -36,6 +40,7 @@ def split(
 
     source = find_datalist(data, None)
     choices = {"labels": labels, "validation": validation, "test": test, "seed": seed, "patient_regex": patient_regex}
+    choices["exclude"] = exclude
     drawn = write_split(source, output, overwrite=overwrite, **choices)
     made = drawn["split"]
     print_table(("part", "cases", "patients"), [(p, made["counts"][p], made["patients"][p]) for p in PARTS])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ __all__ = [
     "load_cases",
     "load_images",
     "read_datalist",
+    "used_entries",
 ]
 
 PARTS = ("training", "unlabeled", "validation", "test")
 """Parts of a list, in the order in which they are checked."""
 
+_TRAINED_ON = ("training", "unlabeled")
 _SHOWN = 5  # missing files that an error names
 
 
@@ -194,7 +196,7 @@ def load_images(
     data, base = read_datalist(path, class_labels=True, boxes=True), list_folder(path, dataset_dir)
     found: dict[str, None] = {}
     for part in parts:
-        files = [entry["image"] for entry in leave_out(data.get(part, []), exclude, _to_train_on(data), path)]
+        files = [entry["image"] for entry in used_entries(data, part, exclude, path)]
         _check_exist(path, part, files, base)
         found |= dict.fromkeys(absolute_path(file, base) for file in files)
     if not found:
@@ -279,8 +281,25 @@ def absolute_path(file: str, folder: Path) -> str:
     return os.path.normpath(folder / file)
 
 
-def _to_train_on(data: dict[str, Any]) -> list[str]:
-    return [entry["image"] for part in ("training", "unlabeled") for entry in data.get(part, [])]
+def used_entries(data: Mapping[str, Any], part: str, exclude: Any, path: Path) -> list[dict[str, Any]]:
+    """Return the entries of a part that are not left out; those of ``validation`` and ``test`` never are.
+
+    Args:
+        data: the list.
+        part: of it.
+        exclude: as in :func:`load_cases`.
+        path: of the list, for the message.
+
+    Raises:
+        UserError: for a name that no case to train on has.
+    """
+    entries = data.get(part, [])
+    kept = leave_out(entries, exclude, _to_train_on(data), path)
+    return kept if part in _TRAINED_ON else list(entries)
+
+
+def _to_train_on(data: Mapping[str, Any]) -> list[str]:
+    return [entry["image"] for part in _TRAINED_ON for entry in data.get(part, [])]
 
 
 def _check_text(path: str | os.PathLike[str], data: Any) -> None:

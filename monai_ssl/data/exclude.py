@@ -30,14 +30,17 @@ def names_of(exclude: Any) -> tuple[str, ...]:
     raise UserError(f"`exclude` must be names of cases, as [case_1,case_2], got {exclude!r}.")
 
 
-def leave_out(cases: Sequence[_CaseT], exclude: Any, known: Iterable[str], where: object) -> list[_CaseT]:
+def leave_out(
+    cases: Sequence[_CaseT], exclude: Any, known: Iterable[str], where: object, which: str = "to train on"
+) -> list[_CaseT]:
     """Return the cases whose name and image path are not among those to leave out.
 
     Args:
         cases: each with ``image``, as listed.
         exclude: see :func:`names_of`; the name of an image file without its suffix, or its path as listed.
         known: image paths, as listed, of all cases that may be left out.
-        where: the list or folder, for the message.
+        where: the list or folder, for the message; None where the caller says so.
+        which: of the cases there are known, for the message.
 
     Raises:
         UserError: for a name that none of the known cases has, with the nearest.
@@ -49,6 +52,7 @@ def leave_out(cases: Sequence[_CaseT], exclude: Any, known: Iterable[str], where
     for name in names:
         if name not in choices:
             near = difflib.get_close_matches(name, sorted(choices), n=1)
+            told = f"{where}: " if where is not None else ""
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise UserError(f"{where}: `exclude` has {name!r}, and no case to train on has this name{hint}")
+            raise UserError(f"{told}`exclude` has {name!r}, and no case {which} has this name{hint}")
     return [case for case in cases if not {case["image"], stem_of(case["image"])} & set(names)]

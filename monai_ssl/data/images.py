@@ -40,7 +40,7 @@ def images_to_learn_from(
     if datalist is None and dataset_dir is not None and not (Path(dataset_dir) / "dataset.json").is_file():
         found = [{"image": str(file.resolve())} for file in _scans_of(Path(dataset_dir), "dataset_dir", channels)]
         return leave_out(found, exclude, [scan["image"] for scan in found], dataset_dir)
-    check_leaks(datalist, dataset_dir)
+    check_leaks(datalist, dataset_dir, exclude)
     return load_images(datalist, dataset_dir, ("training", "unlabeled"), exclude)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ssl.data.datalist import PARTS, find_datalist, read_datalist
+from monai_ssl.data.exclude import leave_out
 from monai_ssl.data.nnunet import refuse_unsupported_labels
 from monai_ssl.data.patients import BY_FILE_NAME, check_apart, image_of, patient_rule
 from monai_ssl.utils.errors import UserError
@@ -51,6 +52,7 @@ def make_split(
     test: int = 0,
     seed: int = 0,
     patient_regex: str | None = None,
+    exclude: Any = (),
 ) -> dict[str, Any]:
     """Split the labelled cases of a list by patients.
 
@@ -68,16 +70,21 @@ def make_split(
         seed: another seed is another draw.
         patient_regex: names the patient of entries without ``patient``, as in
             :func:`~monai_ssl.data.patients.patient_rule`.
+        exclude: names of cases of any part that the split is without, see
+            :func:`~monai_ssl.data.exclude.leave_out`.
 
     Raises:
-        UserError: if a value is out of range, there are too few cases, or the list itself mixes patients.
+        UserError: if a value is out of range, there are too few cases, the list itself mixes patients, or no case has
+            a name to exclude.
     """
     drawn = {"validation": validation, "test": test}
     for argument, value in drawn.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise UserError(f"`{argument}` must be a whole number of cases, 0 or more, got {value!r}.")
+    data, left_out = _without(data, exclude)
     pool = _labeled_pool(data.get("training", []))
     held, messages = _own_parts(data, drawn)
+    messages += [f"{left_out} {'case' if left_out == 1 else 'cases'} left out by `exclude`"] if left_out else []
     own_unlabeled = data.get("unlabeled", [])
     rule, patient_of = patient_rule([*pool, *held["validation"], *held["test"], *own_unlabeled], patient_regex)
     check_apart({"training": pool, **held}, patient_of)
@@ -148,6 +155,13 @@ def write_split(
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, split)
     return split
+
+
+def _without(data: dict[str, Any], exclude: Any) -> tuple[dict[str, Any], int]:
+    """Return the list without the cases to leave out, and how many there were."""
+    known = [entry["image"] for part in PARTS for entry in data.get(part, [])]
+    kept = {part: leave_out(data[part], exclude, known, None, "of the list") for part in PARTS if part in data}
+    return {**data, **kept}, len(known) - sum(map(len, kept.values()))
 
 
 def _labeled_pool(training: list[Entry]) -> list[Entry]:

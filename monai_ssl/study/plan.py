@@ -12,6 +12,7 @@ from monai_ssl.study.measures import measures_of
 from monai_ssl.utils.bundle_files import bundle_names, bundle_path
 
 __all__ = [
+    "EXCLUDE",
     "Checkpoint",
     "Method",
     "Plan",
@@ -25,6 +26,9 @@ __all__ = [
     "screen_runs",
     "slug",
 ]
+
+EXCLUDE = "exclude"
+"""Setting of a training that leaves cases out; that of the plan leaves them out of the study."""
 
 Checkpoint = Literal["last", "chosen"]
 PretrainSeeds = Literal["each", "shared"]

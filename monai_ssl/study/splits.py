@@ -16,7 +16,7 @@ from typing import Any
 from monai_ssl.data.datalist import read_datalist
 from monai_ssl.data.split import make_split
 from monai_ssl.study.measures import MEASURES, task_of
-from monai_ssl.study.plan import Plan, RunSpec, runs, slug
+from monai_ssl.study.plan import EXCLUDE, Plan, RunSpec, runs, slug
 from monai_ssl.study.pretraining import PRETRAINING_LIST, pretraining_list
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import write_json
@@ -39,7 +39,7 @@ def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
 
     For one seed, a smaller budget is a subset of a larger one. Test cases are those of :data:`HELD_OUT` in every list,
     and so are validation cases, but for a chosen checkpoint: there they come out of the budget. A budget of which
-    nothing would be left for training has no such list.
+    nothing would be left for training has no such list. Cases that the plan's settings exclude are in none of them.
 
     Args:
         plan: the plan.
@@ -59,6 +59,7 @@ def draw_splits(plan: Plan) -> dict[Path, dict[str, Any]]:
             test=plan.test,
             seed=plan.split_seed,
             patient_regex=plan.patient_regex,
+            exclude=plan.settings.get(EXCLUDE, ()),
         )
         if not held_out["test"]:
             raise UserError("`test` must be 1 or more, since the list has no labelled `test` cases of its own.")

@@ -9,12 +9,20 @@ from typing import Any
 
 from monai_ssl.data.leaks import check_leaks
 from monai_ssl.study.layout import StudyLayout
-from monai_ssl.study.plan import RunSpec
+from monai_ssl.study.plan import EXCLUDE, RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, PRETRAINING_LIST, PretrainSpec, pretrain_spec
 from monai_ssl.study.record import RunRecord
 from monai_ssl.study.rounds import POOL, SUGGEST_STEP, SUGGESTIONS, next_list, pool_list, previous_round
 from monai_ssl.study.splits import HELD_OUT, split_path
-from monai_ssl.study.steps import Step, evaluation_step, pretraining_step, suggestion_step, switch, training_step
+from monai_ssl.study.steps import (
+    Step,
+    evaluation_step,
+    left_to_exclude,
+    pretraining_step,
+    suggestion_step,
+    switch,
+    training_step,
+)
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import FolderLock, write_json
 from monai_ssl.utils.keys import RunFiles
@@ -100,7 +108,8 @@ class Study(StudyLayout):
         self._sources.check_unchanged()
         pretraining = self.waits_for(spec)
         if pretraining is not None:
-            check_leaks(self.output / HELD_OUT, self.plan.data.parent)
+            asked = left_to_exclude(self.plan, pretraining.pretraining.settings)
+            check_leaks(self.output / HELD_OUT, self.plan.data.parent, asked.get(EXCLUDE))
             self.pretraining_record(pretraining).begin()
         for one in (self.training(spec), spec):
             self.record(one).begin()

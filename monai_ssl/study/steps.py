@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_ssl.data.exclude import names_of
 from monai_ssl.networks.student import has_teacher
 from monai_ssl.study.data_check import unchecked
-from monai_ssl.study.plan import Plan, RunSpec
+from monai_ssl.study.plan import EXCLUDE, Plan, RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, PretrainSpec
 from monai_ssl.study.rounds import SUGGEST_CONFIG, SUGGEST_STEP
 from monai_ssl.utils.keys import RunFiles
 
-__all__ = ["Step", "evaluation_step", "pretraining_step", "suggestion_step", "switch", "training_step"]
+__all__ = [
+    "Step",
+    "evaluation_step",
+    "left_to_exclude",
+    "pretraining_step",
+    "suggestion_step",
+    "switch",
+    "training_step",
+]
 
 # settings of the training that the processes after it must share
 _SHARED = ("device", "tolerance_mm", "iou_threshold", "coordinates")
@@ -58,7 +67,8 @@ def pretraining_step(
     own = {**_places(plan, datalist, folder), "seed": pretraining.seed, "max_steps": asked.steps}
     own |= unchecked(asked.bundle)
     shared = _shared(plan.settings, "device")
-    return Step(PRETRAIN_STEP, asked.configs, {**shared, **asked.settings, **own, **settings}, asked.bundle)
+    given = left_to_exclude(plan, asked.settings)
+    return Step(PRETRAIN_STEP, asked.configs, {**shared, **given, **own, **settings}, asked.bundle)
 
 
 def suggestion_step(plan: Plan, spec: RunSpec, folder: Path, datalist: Path, before: Path, count: int) -> Step:
@@ -107,7 +117,8 @@ def training_step(
     own |= {} if method.checkpoint == "last" else {"checkpoint": method.checkpoint}
     own |= {} if pretrained is None else {"pretrained": pretrained}
     configs = ("train.yaml", f"methods/{method.method}.yaml")
-    return Step("train", configs, {**plan.settings, **method.settings, **own, **settings})
+    asked = left_to_exclude(plan, {**plan.settings, **method.settings})
+    return Step("train", configs, {**asked, **own, **settings})
 
 
 def evaluation_step(plan: Plan, spec: RunSpec, part: str, folder: Path, datalist: Path, weights: Path) -> Step:
@@ -124,6 +135,18 @@ def evaluation_step(plan: Plan, spec: RunSpec, part: str, folder: Path, datalist
     own = {**_places(plan, datalist, folder), "weights": weights, "part": part}
     shared = _shared({**plan.settings, **spec.method.settings}, *_SHARED)
     return Step(part, ("evaluate.yaml",), {**shared, **plan.evaluation, **spec.method.evaluation, **own})
+
+
+def left_to_exclude(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that exclude no case by a name that the plan excludes, whose lists are without it already.
+
+    Args:
+        plan: the plan.
+        settings: of a training.
+    """
+    gone = names_of(plan.settings.get(EXCLUDE))
+    names = [name for name in names_of(settings.get(EXCLUDE)) if name not in gone]
+    return {**{key: value for key, value in settings.items() if key != EXCLUDE}, **({EXCLUDE: names} if names else {})}
 
 
 def switch(folder: Path) -> dict[str, bool]:

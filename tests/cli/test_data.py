@@ -34,6 +34,19 @@ def test_the_hint_after_a_split_of_a_split_names_no_wrong_folder(data, tmp_path)
     assert "--dataset_dir FOLDER (the one that" in result.output
 
 
+def test_split_leaves_out_what_it_is_told_to(data, tmp_path):
+    listed = [case["image"] for case in json.loads((data / "dataset.json").read_text())["training"]]
+    arguments = ("split", "--data", data, "--labels", "all", "--output", tmp_path / "split.json", "--exclude")
+    result = monai_ssl(*arguments, f"[{listed[0]},{listed[1]}]")
+    assert result.exit_code == 0, result.output
+    assert "Note: 2 cases left out by `exclude`." in result.stdout
+    written = json.loads((tmp_path / "split.json").read_text())
+    assert {case["image"] for case in written["training"]} == set(listed[2:])
+    result = monai_ssl(*arguments, "nobody", "--overwrite")
+    assert result.exit_code == 1
+    assert "`exclude` has 'nobody', and no case of the list has this name" in result.stderr
+
+
 def test_split_refuses_to_overwrite_until_told(data, tmp_path):
     arguments = ("split", "--data", data, "--labels", 2, "--output", tmp_path / "split.json")
     assert monai_ssl(*arguments).exit_code == 0

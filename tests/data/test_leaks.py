@@ -84,3 +84,20 @@ def test_unlabelled_scans_of_a_labelled_patient_are_fine(write: Write) -> None:
     check_leaks(
         write({"training": [case("a", patient="p")], "unlabeled": [case("b", patient="p")], "test": ["c", "d"]})
     )
+
+
+@pytest.mark.parametrize("part", ["training", "unlabeled"])
+def test_what_is_not_used_leaks_nothing(write: Write, part: str) -> None:
+    path = write({part: [case("a"), case("b", patient="p"), case("c")], "test": [case("a"), case("d", patient="p")]})
+    for exclude, told in (((), "a.nii.gz is in"), ("a", "patient p is in"), (["b"], "a.nii.gz is in")):
+        with pytest.raises(UserError, match=told):
+            check_leaks(path, exclude=exclude)
+    check_leaks(path, exclude="[a,images/b.nii.gz]")
+    with pytest.raises(UserError, match="`exclude` has 'd', and no case to train on has this name"):
+        check_leaks(path, exclude="d")
+
+
+def test_a_held_out_case_cannot_be_excluded_by_a_training_case_of_its_name(write: Write) -> None:
+    path = write({"training": [case("a")], "validation": [case("b")], "test": [case("b"), {"image": "x/a.nii.gz"}]})
+    with pytest.raises(UserError, match=r"b\.nii\.gz is in `validation` and in `test`"):
+        check_leaks(path, exclude="a")

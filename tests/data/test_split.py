@@ -399,3 +399,35 @@ def test_boxes_go_with_their_cases_and_no_further(tmp_path):
         assert split[part] == [by_image[case["image"]] for case in split[part]]
     assert all(set(case) == {"image"} for case in split["unlabeled"])
     assert (split["labels"], split["box_mode"]) == (labels, "cccwhd")
+
+
+def test_excluded_cases_are_in_no_part():
+    data = {**roster(10), "unlabeled": [{"image": "more/u.nii.gz"}], "validation": [entry("v0"), entry("v1")]}
+    whole = make_split(data, labels=3, test=2)
+    gone = images(whole, "test")[0]
+    exclude = [gone, "case000", "u", "v1"]
+    split = make_split(data, labels=3, test=2, exclude=exclude)
+    used = {image for part in PARTS for image in images(split, part)}
+    assert used == {image for part in PARTS for image in images(whole, part)} - {
+        *(gone, "images/case000.nii.gz", "more/u.nii.gz", "images/v1.nii.gz")
+    }
+    assert len(images(split, "test")) == 2
+    left_out = 4 if gone != "images/case000.nii.gz" else 3
+    assert split["split"]["messages"] == [f"{left_out} cases left out by `exclude`"]
+    assert make_split(data, labels=3, test=2, exclude="") == whole
+    assert make_split(data, labels="all", exclude="u")["split"]["messages"] == ["1 case left out by `exclude`"]
+
+
+def test_an_excluded_case_mixes_no_patients():
+    data = {"training": [entry("a", patient="p"), entry("b", patient="q")], "test": [entry("c", patient="p")]}
+    with pytest.raises(UserError, match="patient p"):
+        make_split(data, labels=1)
+    assert images(make_split(data, labels=1, exclude="a"), "training") == ["images/b.nii.gz"]
+
+
+def test_a_name_to_exclude_that_is_nowhere_is_refused(tmp_path):
+    (tmp_path / "dataset.json").write_text(json.dumps(roster(3)))
+    message = rf"^{tmp_path}/dataset.json: `exclude` has 'case01', and no case of the list has this name; did you mean"
+    with pytest.raises(UserError, match=message):
+        write_split(tmp_path, tmp_path / "split.json", labels=1, exclude="case01")
+    assert not (tmp_path / "split.json").exists()

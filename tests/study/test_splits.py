@@ -162,3 +162,15 @@ def test_a_test_without_two_boxes_is_told_before_anything_runs(tmp_path: Path) -
 def test_what_cannot_be_drawn(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         draw_splits(read_plan(write_plan(tmp_path, **changes)))
+
+
+def test_what_the_plan_excludes_is_in_no_list(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data", 12)
+    held_out = draw_splits(read_plan(write_plan(tmp_path)))[HELD_OUT]
+    gone = sorted(images(held_out, "test"))[0]
+    drawn = draw_splits(read_plan(write_plan(tmp_path, settings={"exclude": [gone]})))
+    for split in drawn.values():
+        assert gone not in set.union(*(images(split, part) for part in ("training", "unlabeled", "validation", "test")))
+        assert len(images(split, "test")) == 3
+    with pytest.raises(UserError, match=r"dataset\.json: `exclude` has 'nobody', and no case of the list"):
+        draw_splits(read_plan(write_plan(tmp_path, settings={"exclude": "nobody"})))

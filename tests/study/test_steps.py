@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from monai_ssl.losses import MaskedDiceCELoss
 from monai_ssl.objectives import FixMatch
 from monai_ssl.study.plan import RunSpec
 from monai_ssl.study.plan_file import read_plan
-from monai_ssl.study.steps import Step, suggestion_step, switch
+from monai_ssl.study.steps import Step, suggestion_step, switch, training_step
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import write_rounds_plan
+from tests.study.helpers import write_plan, write_rounds_plan
 
 
 def test_a_process_writes_where_its_settings_say() -> None:
@@ -45,3 +46,12 @@ def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "resume.pt").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"resume\.pt: cannot be read as weights"):
         suggestion_step(plan, RunSpec("4", plan.methods[2], 0), tmp_path, tmp_path / "pool.json", tmp_path, 1)
+
+
+def test_a_training_excludes_what_the_plan_has_not(tmp_path: Path) -> None:
+    plan = read_plan(write_plan(tmp_path, settings={"exclude": "a,b", "learning_rate": 1}))
+    for given, left in (({}, None), ({"exclude": ["b"]}, None), ({"exclude": "[b,c]"}, ["c"])):
+        method = replace(plan.methods[0], settings=given)
+        step = training_step(plan, RunSpec("2", method, 0), tmp_path, tmp_path / "list.json", None, {})
+        assert step.settings.get("exclude") == left
+        assert step.settings["learning_rate"] == 1
