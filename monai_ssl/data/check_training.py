@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,10 +12,9 @@ from monai_ssl.data.check_run import check_listing
 from monai_ssl.data.datalist import PARTS
 from monai_ssl.utils.bundle import inside_monai_label
 from monai_ssl.utils.errors import UserError
+from monai_ssl.utils.runs import warn_before_run
 
 __all__ = ["check_scans"]
-
-logger = logging.getLogger(__name__)
 
 _SHOWN = 3  # kinds of warnings that get a line
 
@@ -33,7 +31,8 @@ def check_scans(
 
     Their files are read once each, which takes about as long as decompressing them: no result is kept for the next run,
     which would have to trust it. A case that is not given here, such as those of ``test`` in a training, is not opened,
-    nor is the label of an unlabelled case. Warnings are logged, a line a kind. Inside MONAI Label, where broken studies
+    nor is the label of an unlabelled case. Warnings are logged, a line a kind, in the log of the
+    run that follows too. Inside MONAI Label, where broken studies
     are passed over, nothing is checked.
 
     Args:
@@ -83,6 +82,7 @@ def _log(warnings: Sequence[Fault]) -> None:
         by_kind.setdefault(fault.kind, []).append(fault)
     for faults in list(by_kind.values())[:_SHOWN]:
         first, more = faults[0], f" ({len(faults) - 1} more like it.)" if len(faults) > 1 else ""
-        logger.warning(f"{_named(first)} {first.text}. {first.remedy}{more}")
+        warn_before_run(__name__, f"{_named(first)} {first.text}. {first.remedy}{more}")
     if len(by_kind) > _SHOWN:
-        logger.warning(f"there are {len(by_kind) - _SHOWN} more kinds of warnings; `monai-ssl check` lists them.")
+        text = f"there are {len(by_kind) - _SHOWN} more kinds of warnings; `monai-ssl check` lists them."
+        warn_before_run(__name__, text)

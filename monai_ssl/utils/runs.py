@@ -18,13 +18,14 @@ from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import FolderLock, write_json
 from monai_ssl.utils.keys import RunFiles
 
-__all__ = ["model_paths", "open_results", "open_run", "resumes", "run_folder"]
+__all__ = ["model_paths", "open_results", "open_run", "resumes", "run_folder", "warn_before_run"]
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("monai-ssl", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
 # held until the process ends
 _locks: dict[Path, FolderLock] = {}
+_before_run: list[logging.LogRecord] = []
 
 
 def run_folder(output_dir: str | os.PathLike[str]) -> str:
@@ -53,6 +54,18 @@ def resumes(resume: Any, run_dir: str | os.PathLike[str]) -> bool:
         run_dir: the run's folder; a restarted run without a checkpoint in it starts over.
     """
     return (Path(run_dir) / RunFiles.RESUME).is_file() if _restarted() else as_bool(resume)
+
+
+def warn_before_run(name: str, text: str) -> None:
+    """Log a warning now, and once more in the ``log.txt`` of the run that this process opens next.
+
+    Args:
+        name: of the logger.
+        text: the warning.
+    """
+    record = logging.makeLogRecord({"name": name, "msg": text, "levelno": logging.WARNING, "levelname": "WARNING"})
+    logging.getLogger(name).handle(record)
+    _before_run.append(record)
 
 
 def open_run(
@@ -153,6 +166,8 @@ def _log_to(path: Path) -> None:
     log = _RunLog(path)
     log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(log)
+    while _before_run:
+        log.handle(_before_run.pop(0))
 
 
 def _manifest(fingerprint: Mapping[str, Any]) -> dict[str, Any]:

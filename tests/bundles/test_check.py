@@ -76,7 +76,9 @@ def test_warnings_are_told_and_the_run_goes_on(data, tmp_path, capsys):
     train("mean_teacher", dataset_dir=str(data), output_dir=str(tmp_path / "run"))
     told = [line for line in capsys.readouterr().out.splitlines() if "WARNING" in line and "copy" in line]
     assert len(told) == 1
-    assert re.search(r"copy.nii.gz: has the voxels of \S+/phantom_006.nii.gz\. List it once\.$", told[0])
+    line = re.search(r"copy.nii.gz: has the voxels of \S+/phantom_006.nii.gz\. List it once\.$", told[0])
+    assert line
+    assert (tmp_path / "run" / "log.txt").read_text().count(line[0]) == 1
 
 
 def test_a_pretraining_on_a_folder_is_checked(mistake, data, tmp_path, checked):

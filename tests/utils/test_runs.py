@@ -12,7 +12,7 @@ import pytest
 
 from monai_ssl.utils import runs
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.runs import model_paths, open_results, open_run, run_folder
+from monai_ssl.utils.runs import model_paths, open_results, open_run, run_folder, warn_before_run
 
 SETTINGS, PRINT = {"spacing": [1.0, 1.0, 1.0], "modality": "MRI"}, {"seed": "0"}
 
@@ -24,6 +24,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = list(logging.getLogger().handlers)
     yield
     end(before)
+    runs._before_run.clear()
 
 
 def end(before: list[logging.Handler] | None = None) -> None:
@@ -54,6 +55,20 @@ def test_a_new_run_has_its_folder_log_and_descriptions(tmp_path: Path) -> None:
     assert str(tmp_path) not in (folder / "run_manifest.json").read_text()
     logging.getLogger("monai_ssl.test").warning("what happened")
     assert "WARNING monai_ssl.test: what happened" in (folder / "log.txt").read_text()
+
+
+def test_what_was_told_before_a_run_is_in_its_log_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warn_before_run("monai_ssl.test", "a scan is blank")
+    warn_before_run("monai_ssl.test", "a label is empty")
+    assert caplog.messages == ["a scan is blank", "a label is empty"]
+    start(tmp_path / "one")
+    lines = (tmp_path / "one" / "log.txt").read_text().splitlines()
+    assert [line.partition(" WARNING ")[2] for line in lines] == [
+        "monai_ssl.test: a scan is blank",
+        "monai_ssl.test: a label is empty",
+    ]
+    start(tmp_path / "two")
+    assert (tmp_path / "two" / "log.txt").read_text() == ""
 
 
 @pytest.mark.parametrize("name", ["resume.pt", "model.pt"])
