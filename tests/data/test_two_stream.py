@@ -19,6 +19,7 @@ import torch
 from monai.data import Dataset
 from monai.transforms import (
     Compose,
+    ConcatItemsd,
     Lambdad,
     LoadImaged,
     RandAffined,
@@ -217,6 +218,26 @@ def test_a_file_that_cannot_be_read_is_named(damage: str, workers: int, tmp_path
     said = str(find_user_error(caught.value))
     assert said.startswith(f"{broken}: cannot be read and prepared (")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_transform_that_fails_for_one_scan_is_named_with_its_case_and_file(tmp_path: Path, num_workers: int) -> None:
+    cases = scans(tmp_path)
+    other = tmp_path / "other.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.float32), np.eye(4)), other)
+    labeled = [{**case, "label": case["image"]} for case in cases]
+    labeled[1]["label"] = str(other)
+    names = ["image", "label"]
+    transform = Compose([LoadImaged(names, ensure_channel_first=True), ConcatItemsd(names, name="both")])
+    source = TwoStreamLoader(ScanDataset(labeled, transform), None, len(labeled), 0, num_workers=num_workers)
+    with pytest.raises(UserError) as caught:
+        next(iter(source))
+    line = str(find_user_error(caught.value))
+    told = r"ConcatItemsd: RuntimeError: Sizes of tensors must match .*"
+    files = f"{re.escape(cases[1]['image'])} with {re.escape(str(other))}"
+    assert re.fullmatch(
+        rf"{files}: cannot be read and prepared \({told}\)\. Repair the file or leave the case out\.", line
+    )
 
 
 def test_a_mistake_found_by_a_transform_is_told_as_it_is() -> None:
