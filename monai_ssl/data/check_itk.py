@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -14,7 +16,7 @@ from monai_ssl.data.check_header import Layout
 from monai_ssl.data.check_stream import DEFLATE_RATIO, BrokenFileError
 from monai_ssl.data.check_tally import Tally
 from monai_ssl.data.dicom_series import series_files
-from monai_ssl.data.meta_image import check_meta_image
+from monai_ssl.data.meta_image import check_meta_image, packed_voxels
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["read_with_itk"]
@@ -26,8 +28,9 @@ _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_with_itk(path: str, size: int, is_label: bool, max_bytes: int, sampled: bool = False) -> Volume:
     """Read a file or series, and sum up its voxels.
 
-    The volume is in memory as a whole, so that ``max_bytes`` bounds it. Compressed MetaImages are decompressed once
-    more before, since ITK takes what is broken for voxels.
+    The volume is in memory as a whole, so that ``max_bytes`` bounds it; that of a compressed MetaImage of one channel
+    block by block alone, as it is not left to ITK, which takes what is broken for voxels. One of several channels is
+    decompressed once more for that.
 
     Args:
         path: absolute.
@@ -52,6 +55,8 @@ def read_with_itk(path: str, size: int, is_label: bool, max_bytes: int, sampled:
     # of a MetaImage the bytes are counted, and DICOM's ways of compression have no such limit
     _check_claim(reader.GetSize(), claim, size if path.lower().endswith(".nrrd") else None, max_bytes)
     try:
+        if is_meta and (packed := packed_voxels(path)) is not None:
+            return _packed_volume(reader, *packed, is_label, sampled)
         if is_meta:
             check_meta_image(path)
         return _volume(reader.Execute(), is_label, sampled)
@@ -92,21 +97,30 @@ def _volume(image: sitk.Image, is_label: bool, sampled: bool) -> Volume:
         raise BrokenFileError("voxel_type", f"has {array.dtype.name} as voxels")
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)  # as NIfTI has them, so that copies are known
-    layout = Layout(_shape(array), array.dtype, 0, 1.0, 0.0, _affine(image))
+    layout = Layout(_trimmed(array.shape[::-1]), array.dtype, 0, 1.0, 0.0, _affine(image))
     tally, flat = Tally(layout, is_label, sampled), np.ascontiguousarray(array).reshape(-1)
     for place in range(0, flat.size, _BLOCK):
         tally.add(flat[place : place + _BLOCK].tobytes())
     return tally.volume()
 
 
-def _shape(array: np.ndarray) -> tuple[int, ...]:
-    shape = array.shape[::-1]
+def _packed_volume(
+    reader: sitk.ImageFileReader, dtype: np.dtype[Any], blocks: Iterator[bytes], is_label: bool, sampled: bool
+) -> Volume:
+    tally = Tally(Layout(_trimmed(reader.GetSize()), dtype, 0, 1.0, 0.0, _affine(reader)), is_label, sampled)
+    for block in blocks:
+        tally.add(block)
+    return tally.volume()
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without further axes of length 1 after the third."""
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
 
 
-def _affine(image: sitk.Image) -> np.ndarray:
+def _affine(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
     affine, axes = np.eye(4), min(image.GetDimension(), 3)
     direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:axes, :axes]
     affine[:axes, :axes] = direction * np.array(image.GetSpacing())[:axes]

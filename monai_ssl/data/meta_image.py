@@ -8,21 +8,38 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from monai_ssl.utils.errors import UserError
 
-__all__ = ["check_meta_image"]
+__all__ = ["check_meta_image", "packed_voxels"]
 
 _LONGEST = 1 << 16  # bytes of a header that are read at most
 _READ = 1 << 18
 _BLOCK = 1 << 20
-_BYTES = {
-    **dict.fromkeys(("MET_CHAR", "MET_UCHAR"), 1),
-    **dict.fromkeys(("MET_SHORT", "MET_USHORT"), 2),
-    **dict.fromkeys(("MET_INT", "MET_UINT", "MET_LONG", "MET_ULONG", "MET_FLOAT"), 4),
-    **dict.fromkeys(("MET_LONG_LONG", "MET_ULONG_LONG", "MET_DOUBLE"), 8),
+_TYPES = {
+    **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_FLOAT": "f4"},
+    **{"MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4", "MET_DOUBLE": "f8"},
+    **{"MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8"},
 }
+# with these a voxel may be another number than is stored
+_CHANGED = ("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")
+
+
+class _Data(NamedTuple):
+    """Where the data of a file lies, and how many bytes it must have."""
+
+    fields: dict[str, str]
+    file: str
+    skip: int
+    claim: int
+
+    @property
+    def is_packed(self) -> bool:
+        return _is_true(self.fields, "CompressedData")
 
 
 def check_meta_image(path: str | os.PathLike[str]) -> None:
@@ -37,23 +54,59 @@ def check_meta_image(path: str | os.PathLike[str]) -> None:
     Raises:
         UserError: naming the file that is broken.
     """
-    path = os.fspath(path)
+    data = _data(os.fspath(path))
+    if data is None:
+        return
+    if data.is_packed:
+        for _ in _decompressed(data):
+            pass
+    else:
+        _check_length(data, os.path.getsize(data.file) - data.skip)
+
+
+def packed_voxels(path: str | os.PathLike[str]) -> tuple[np.dtype[Any], Iterator[bytes]] | None:
+    """Return the type of the voxels of a compressed file, and their bytes block by block, checked as they come.
+
+    Args:
+        path: as in :func:`check_meta_image`.
+
+    Returns:
+        None where a voxel is not the number, and one alone, that is stored, or the data is not compressed.
+
+    Raises:
+        UserError: naming the file that is broken, as late as the fault is reached.
+    """
+    data = _data(os.fspath(path))
+    if data is None or not data.is_packed or any(name in data.fields for name in _CHANGED):
+        return None
+    if data.fields.get("ElementNumberOfChannels", "1") != "1":
+        return None
+    is_big = any(_is_true(data.fields, name) for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
+    return np.dtype((">" if is_big else "<") + _TYPES[data.fields["ElementType"]]), _decompressed(data)
+
+
+def _data(path: str) -> _Data | None:
     with open(path, "rb") as stream:
         head = stream.read(_LONGEST)
     fields, start = _fields(path, head)
     data, claim = fields["ElementDataFile"], _claim(fields)
     if claim is None or data.upper().startswith("LIST") or "%" in data:
-        return
+        return None
     file = path if data.upper() == "LOCAL" else os.path.join(os.path.dirname(path), data)
     if not os.path.isfile(file):
         raise UserError(f"{path}: its data, {data}, is missing. Put it beside the header.")
-    skip = start if file == path else max(int(fields.get("HeaderSize", "0")), 0)
-    if fields.get("CompressedData", "").lower() == "true":
-        found = _decompressed_bytes(file, skip)
-    else:
-        found = os.path.getsize(file) - skip
-    if found < claim:
-        raise UserError(f"{file}: holds {found} of the {claim} bytes that its header claims. Copy or export it again.")
+    return _Data(fields, file, start if file == path else max(int(fields.get("HeaderSize", "0")), 0), claim)
+
+
+def _is_true(fields: Mapping[str, str], name: str) -> bool:
+    return fields.get(name, "").lower() == "true"
+
+
+def _check_length(data: _Data, found: int) -> None:
+    if found < data.claim:
+        raise UserError(
+            f"{data.file}: holds {found} of the {data.claim} bytes that its header claims. Copy or export it again."
+        )
 
 
 def _fields(path: str, head: bytes) -> tuple[dict[str, str], int]:
@@ -71,19 +124,26 @@ def _fields(path: str, head: bytes) -> tuple[dict[str, str], int]:
 def _claim(fields: Mapping[str, str]) -> int | None:
     try:
         shape = [int(length) for length in fields["DimSize"].split()]
-        return math.prod(shape) * _BYTES[fields["ElementType"]] * int(fields.get("ElementNumberOfChannels", "1"))
+        return (
+            math.prod(shape)
+            * np.dtype(_TYPES[fields["ElementType"]]).itemsize
+            * int(fields.get("ElementNumberOfChannels", "1"))
+        )
     except (KeyError, ValueError):
         return None
 
 
-def _decompressed_bytes(file: str, skip: int) -> int:
-    stream, data, found = zlib.decompressobj(zlib.MAX_WBITS | 32), b"", 0
-    with open(file, "rb") as source:
-        source.seek(skip)
+def _decompressed(data: _Data) -> Iterator[bytes]:
+    stream, packed, found = zlib.decompressobj(zlib.MAX_WBITS | 32), b"", 0
+    with open(data.file, "rb") as source:
+        source.seek(data.skip)
         try:
-            while not stream.eof and (data := data or source.read(_READ)):
-                found += len(stream.decompress(data, _BLOCK))
-                data = stream.unconsumed_tail
+            while not stream.eof and (packed := packed or source.read(_READ)):
+                block = stream.decompress(packed, _BLOCK)
+                found += len(block)
+                yield block
+                packed = stream.unconsumed_tail
         except zlib.error as error:
-            raise UserError(f"{file}: is corrupt: its data cannot be decompressed. Copy or export it again.") from error
-    return found
+            told = "is corrupt: its data cannot be decompressed"
+            raise UserError(f"{data.file}: {told}. Copy or export it again.") from error
+    _check_length(data, found)

@@ -54,6 +54,43 @@ def test_channels_of_one_file_have_the_numbers_of_nifti(tmp_path: Path) -> None:
     assert (found.shape, found.digest, found.mean) == (expected.shape, expected.digest, expected.mean)
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
+def test_a_packed_metaimage_is_decompressed_once(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = (abs(voxels()) % 100).astype(dtype)
+    paths = [write_scan(tmp_path / name, array, oblique_affine()) for name in ("scan.nrrd", "packed.mha", "packed.mhd")]
+    expected = read(paths[0]).volume
+    assert expected is not None
+    monkeypatch.setattr(sitk.ImageFileReader, "Execute", None)
+    for path in paths[1:]:
+        assert b"CompressedData = True" in path.read_bytes()
+        found = read(path).volume
+        assert found is not None
+        assert (found.digest, found.mean, found.std) == (expected.digest, expected.mean, expected.std)
+        np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
+
+
+def test_what_a_packed_metaimage_means_is_left_to_itk_where_it_is_not_plain(tmp_path: Path) -> None:
+    both = np.stack([voxels(0), voxels(1)], -1)
+    image = itk_image(both, oblique_affine(), is_vector=True)
+    sitk.WriteImage(image, str(tmp_path / "a.mha"), useCompression=True)
+    expected = read(write_scan(tmp_path / "a.nii", both, oblique_affine())).volume
+    found = read(tmp_path / "a.mha").volume
+    assert found is not None
+    assert expected is not None
+    assert (found.shape, found.digest) == (expected.shape, expected.digest)
+
+
+def test_a_packed_metaimage_of_big_numbers_first_is_read_as_itk_reads_it(tmp_path: Path) -> None:
+    path = write_scan(tmp_path / "packed.mha", voxels(), oblique_affine())
+    before = read(path).volume
+    path.write_bytes(path.read_bytes().replace(b"ByteOrderMSB = False", b"ByteOrderMSB = True"))
+    found, array = read(path).volume, sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert found is not None
+    assert before is not None
+    assert (found.minimum, found.maximum) == (array.min(), array.max())
+    assert found.digest != before.digest
+
+
 def test_nan_is_counted_where_the_format_has_it(tmp_path: Path) -> None:
     array = voxels().astype(np.float32)
     array[1, 2, 3] = np.nan
