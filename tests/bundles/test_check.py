@@ -114,13 +114,19 @@ def test_a_switch_that_is_none(mistake, bundle):
 
 def test_cases_are_left_out_by_name_and_the_run_is_known_by_it(mistake, data, tmp_path, checked):
     cut(data / "imagesUn" / "phantom_006.nii.gz")
+    held_out = {"image": "imagesUn/phantom_006.nii.gz", "label": "labelsTr/phantom_000.nii.gz"}
+    spoil(data, lambda content: content.setdefault("test", []).append(held_out))
+    line = mistake("train.yaml", dataset_dir=str(data), exclude="phantom_000")
+    assert "phantom_006.nii.gz is in `unlabeled` and in `test`" in line  # and no leak where it is not used:
     run = {"dataset_dir": str(data), "output_dir": str(tmp_path / "run")}
     train("mean_teacher", **run, exclude="[phantom_006,phantom_000]")
     assert checked == [{"training": 1, "unlabeled": 2, "validation": 1}]
     fingerprint = read_json(tmp_path / "run" / "run_manifest.json")["fingerprint"]
     assert "phantom_006" in fingerprint["exclude"]
     assert fingerprint["unlabelled cases"].startswith("2 (")
-    assert re.search("exclude", mistake("train.yaml", "mean_teacher", **run, resume="true", check="false"))
+    assert re.search(
+        "exclude", mistake("train.yaml", "mean_teacher", **run, resume="true", check="false", exclude="phantom_006")
+    )
     line = mistake("train.yaml", dataset_dir=str(data), exclude="phantom_06", output_dir=str(tmp_path / "other"))
     assert "`exclude` has 'phantom_06', and no case to train on has this name; did you mean 'phantom_006'?" in line
     scans = {"dataset_dir": str(data / "imagesUn"), "output_dir": str(tmp_path / "first")}

@@ -156,6 +156,13 @@ def test_voxels_that_are_no_numbers_do_no_harm(tmp_path: Path) -> None:
     assert found is not None
     assert found.gain < -0.2
     assert mirror_test(read(tmp_path / "a.nii", np.full_like(image, 3)), one) is None
+    blank = mirror_test(
+        read(tmp_path / "a.nii", np.full_like(image, 3)), read(tmp_path / "b.nii", label, is_label=True)
+    )
+    assert blank is not None
+    assert blank.gain == 0
+    image[0], image[-1] = -3e38, 3e38
+    assert mirror_test(read(tmp_path / "a.nii", image), read(tmp_path / "b.nii", label, is_label=True)) is not None
 
 
 def facts_of(folder: Path, *names: str) -> list[ScanFacts]:
