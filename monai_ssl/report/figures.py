@@ -15,7 +15,7 @@ from monai_ssl.report.legend import put_legend
 from monai_ssl.report.pairs import CasePair, ScoredCase
 from monai_ssl.report.tables import Columns
 from monai_ssl.study.curve_series import BASELINE, COLOURS, PRIMARY
-from monai_ssl.study.words import unit_of
+from monai_ssl.study.words import budget_words, unit_of
 
 __all__ = [
     "SLIM",
@@ -57,19 +57,29 @@ def contrast_figure(content: Mapping[str, Any]) -> Figure | None:
         colour = PRIMARY[0] if first else COLOURS[0] if entry["found"] else PALE
         axes.plot([effect["low"], effect["high"]], [row, row], color=colour, linewidth=2.4 if first else 1.6)
         axes.plot(effect["mean"], row, "D" if first else "o", color=colour, markersize=7 if first else 6)
-    names = [f"{one['method']}, {one['budget']}" for one in entries]
+    names = [f"{one['method']}, {budget_words(one['budget'])}" for one in entries]
     axes.set_yticks(range(len(entries)), names, parse_math=False)
     axes.set_ylim(len(entries) - 0.4, -0.6)
-    # an interval of two seeds can be wider than all others together
-    ends = [abs(one["effect"][key]) for one in entries for key in ("low", "high")]
-    usual = 3 * float(np.median(ends))
-    if max(ends) > usual > 0:
-        axes.set_xlim(-usual, usual)
+    _narrow(axes, [(one["effect"]["low"], one["effect"]["high"]) for one in entries])
     axes.set_xlabel(f"difference to {content['primary']['baseline']} in {unit_of(content['metric'])}", parse_math=False)
     _dress(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
+
+
+def _narrow(axes: Axes, intervals: Sequence[tuple[float, float]]) -> None:
+    """Cut what makes all else small, an interval of two seeds for one, and put an arrow where it goes on."""
+    usual = 5 * float(np.median(np.abs(intervals)))
+    if not np.abs(intervals).max() > usual > 0:
+        return
+    least, most = max(np.min(intervals), -usual), min(np.max(intervals), usual)
+    axes.set_xlim(least - 0.04 * (most - least), most + 0.04 * (most - least))
+    for row, (low, high) in enumerate(intervals):
+        for end, mark, beyond in ((least, "<", low < least), (most, ">", high > most)):
+            if beyond:
+                colour = axes.lines[1 + 2 * row].get_color()
+                axes.plot(end, row, mark, color=colour, markersize=7, clip_on=False)
 
 
 def pair_figure(pairs: Sequence[CasePair], method: str, baseline: str, unit: str) -> Figure:

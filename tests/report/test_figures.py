@@ -26,8 +26,27 @@ def test_contrasts_are_drawn_where_they_are_and_the_primary_one_on_top() -> None
     assert list(np.asarray(interval.get_xdata())) == [effect["low"], effect["high"]]
     assert list(np.asarray(mean.get_xdata())) == [effect["mean"]]
     assert mean.get_color() == PRIMARY[0]
-    assert axes.get_yticklabels()[0].get_text() == "mt, 2"
+    assert axes.get_yticklabels()[0].get_text() == "mt, 2 labels"
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_an_interval_that_is_cut_says_so_by_an_arrow() -> None:
+    content = study_content(seeds=3)
+    entries = [content["findings"]["primary"], *content["findings"]["others"]]
+    for entry in entries:
+        entry["effect"] = {"mean": 0.01, "low": -0.01, "high": 0.02}
+    figure = contrast_figure(content)
+    assert figure is not None
+    assert not [line for line in figure.axes[0].lines if line.get_marker() in "<>"]
+    entries[-1]["effect"] = {"mean": 0.01, "low": -0.02, "high": 9.0}
+    figure = contrast_figure(content)
+    assert figure is not None
+    (axes,) = figure.axes
+    (arrow,) = [line for line in axes.lines if line.get_marker() in "<>"]
+    assert arrow.get_marker() == ">"
+    assert arrow.get_ydata() == [len(entries) - 1]
+    assert 0.02 < arrow.get_xdata()[0] < axes.get_xlim()[1] < 1.0  # type: ignore[index]
+    assert axes.get_xlim()[0] < -0.02
 
 
 def test_there_is_no_figure_of_nothing() -> None:
