@@ -58,7 +58,7 @@ class DemoTask:
 DEMO_TASKS = {
     "segmentation": DemoTask(
         bundle="semi_segmentation",
-        methods=("supervised", "mean_teacher"),
+        methods=("supervised", "entropy_minimisation"),
         metric=("dice", "Dice"),
         volumes="60 MRI-like volumes",
         generate=lambda folder, seed: write_phantoms(folder, cases=60, seed=seed),

@@ -31,7 +31,7 @@ METHOD_KEYS = {
     ],
     DETECTION: ["labeled_batch_size", "unlabeled_batch_size", "ramp_steps", "term_weights", "objective"],
 }
-DEFAULT = {BUNDLE: "mean_teacher", PRETRAINING: "volume_fusion", DETECTION: "focalmix"}
+DEFAULT = {BUNDLE: "entropy_minimisation", PRETRAINING: "volume_fusion", DETECTION: "focalmix"}
 ALL = [
     (bundle, method)
     for bundle, methods in {BUNDLE: METHODS, PRETRAINING: PRETEXTS, DETECTION: DETECTORS}.items()

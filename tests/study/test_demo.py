@@ -30,7 +30,7 @@ def test_both_methods_get_the_same_labels_and_test_cases(data: Path, tmp_path: P
     assert result.budgets == [4], "twice as many are all that may be labelled"
     assert tuple(result.scores) == DEMO_TASKS["segmentation"].methods
     assert result.counts == {"training": 4, "unlabeled": 4, "validation": 0, "test": 2}
-    assert result.gain == result.scores["mean_teacher"] - result.scores["supervised"]
+    assert result.gain == result.scores["entropy_minimisation"] - result.scores["supervised"]
     scored = []
     for method in result.scores:
         metrics = json.loads((result.folders[method] / "metrics.json").read_text())
@@ -47,12 +47,12 @@ def test_a_second_budget_is_twice_the_first(data: Path, tmp_path: Path, monkeypa
     lines: list[str] = []
     result = run_demo(tmp_path / "demo", data=data, labels=2, seed=3, settings=SMALL, say=lines.append)
     assert result.budgets == [2, 4]
-    assert "supervised and mean_teacher, each with 2 and 4 labelled scans, 4 steps" in lines
+    assert "supervised and entropy_minimisation, each with 2 and 4 labelled scans, 4 steps" in lines
     assert sum(line.startswith("finished: ") for line in lines) == 4
     assert result.counts["training"] == 2
     content = json.loads((result.study / "study.json").read_text())
     means = {(run["budget"], run["method"]): run["mean"] for run in content["runs"]}
-    assert result.scores == {method: means["2", method] for method in ("supervised", "mean_teacher")}
+    assert result.scores == {method: means["2", method] for method in ("supervised", "entropy_minimisation")}
     assert content["seeds"] == [3]
 
 
