@@ -109,7 +109,7 @@ def test_from_data_to_label_maps(methods, modality, validation, tmp_path):
     data = write_list(tmp_path / "data", modality, validation).parent
     run, common = tmp_path / "run", {"dataset_dir": str(data)}
     train(*methods, output_dir=str(run), modality=modality, tolerance_mm=2.0, **common)
-    check_run(run, bool(validation), TERMS[methods[0] if methods else "mean_teacher"])
+    check_run(run, bool(validation), TERMS[methods[0] if methods else "entropy_minimisation"])
 
     weights = {"weights": str(run / "model.pt"), "device": "cpu"}
     folder = tmp_path / "test"
