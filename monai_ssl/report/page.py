@@ -79,7 +79,10 @@ def write_report(
     else:
         raise UserError(_nothing_there(source))
     html = _render_within(template, values)
-    atomic_write(page, lambda stream: stream.write(html))
+    try:
+        atomic_write(page, lambda stream: stream.write(html))
+    except OSError as error:
+        raise UserError(f"{page}: cannot be written ({error.strerror}). Give another --output.") from error
     return Written(page, values["notes"])
 
 

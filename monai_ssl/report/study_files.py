@@ -24,7 +24,14 @@ __all__ = ["STUDY", "OpenRun", "StudyFiles", "open_study"]
 STUDY = "study.json"
 
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Killed)\b")
-_NEEDED = ("metric", "primary", "budgets", "methods", "seeds", "steps", "cases", "runs", "scores", "findings")
+_NEEDED = {
+    **{"metric": str, "primary": dict, "budgets": list, "methods": list, "seeds": list, "steps": int, "cases": list},
+    **{"runs": list, "scores": list, "findings": dict},
+}
+_FINDINGS = {
+    **{"answer": list, "primary": dict, "means": list, "others": list, "family": str, "non_inferiority": list},
+    **{"gap": list, "labels_saved": list, "limits": list},
+}
 
 
 @dataclass(frozen=True)
@@ -151,9 +158,9 @@ def open_study(folder: Path) -> StudyFiles:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}). The command `study` writes it anew.") from error
-    missing = [key for key in _NEEDED if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise UserError(f"{path}: has no `{missing[0]}`, so it is none of a study. The command `study` writes it anew.")
+    wrong = _without(content, _NEEDED) or _without(content["findings"], _FINDINGS)
+    if wrong:
+        raise UserError(f"{path}: has no `{wrong}`, so it is none of a study. The command `study` writes it anew.")
     notes: list[str] = []
     plan = None
     try:
@@ -161,3 +168,9 @@ def open_study(folder: Path) -> StudyFiles:
     except UserError:
         notes.append("The plan, its bundle or its data are not where they were, so nothing is predicted anew.")
     return StudyFiles(folder, content, plan, notes)
+
+
+def _without(content: Any, needed: Mapping[str, type]) -> str | None:
+    """The first entry that is missing or is something else than it must be."""
+    entries = content if isinstance(content, dict) else {}
+    return next((key for key, kind in needed.items() if not isinstance(entries.get(key), kind)), None)

@@ -118,6 +118,14 @@ def test_what_is_no_page_is_never_replaced(tmp_path: Path, name: str) -> None:
     assert not (folder / "figures").exists()
 
 
+def test_a_page_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    folder = write_content(tmp_path / "study", study_content())
+    with pytest.raises(
+        UserError, match=r"page\.html: cannot be written \(No such file or directory\)\. Give another --o"
+    ):
+        write_report(folder, "/proc/page.html")  # a folder in which nobody can write
+
+
 def test_a_page_goes_only_where_there_is_a_folder(tmp_path: Path) -> None:
     folder = write_content(tmp_path / "study", study_content())
     with pytest.raises(UserError, match=r"page\.html: its folder is not there\. Make it"):

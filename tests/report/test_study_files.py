@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -71,3 +72,19 @@ def test_broken_figures_of_a_run_are_noted(real_study: Path, tmp_path: Path) -> 
         "runs/1/supervised/seed0/test/metrics.json",
         "runs/1/supervised/seed0/audit.csv",
     ]
+
+
+@pytest.mark.parametrize("name", ["findings", "metric", "runs"])
+def test_a_file_of_a_study_with_a_part_of_another_kind_is_refused(name: str, tmp_path: Path) -> None:
+    content = study_content(seeds=3) | {name: 7}
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"study\.json: has no `.*`, so it is none of a study\. The command `study`"):
+        open_study(tmp_path)
+
+
+def test_findings_of_another_kind_are_refused(tmp_path: Path) -> None:
+    content = study_content(seeds=3)
+    content["findings"]["primary"] = "none"
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has no `primary`"):
+        open_study(tmp_path)
