@@ -47,9 +47,10 @@ class DetectionReport(CaseReport):
 
     Attach it to an evaluator with ``decollate=True`` whose batch and output, taken together, have for each case the
     predicted boxes, scores and classes and the true boxes and classes, both in the same space; rows of class -1 are
-    padding, and a case may have no box at all. CPM goes to ``engine.state.metrics["cpm"]`` (NaN where no case has a
-    box), the whole summary of :func:`~monai_ssl.metrics.detection.summarise_detections` to
-    ``engine.state.summary``. For several processes see :class:`~monai_ssl.handlers.base.CaseReport`.
+    padding, and a case may have no box at all. Cases with the same ``patient`` are drawn together for the
+    intervals. CPM goes to ``engine.state.metrics["cpm"]`` (NaN where no case has a box), the whole summary of
+    :func:`~monai_ssl.metrics.detection.summarise_detections` to ``engine.state.summary``. For several processes see
+    :class:`~monai_ssl.handlers.base.CaseReport`.
 
     Args:
         output: the JSON file, or a function that is given the summary instead.
@@ -134,7 +135,8 @@ class DetectionReport(CaseReport):
             image = case["image"]
             affine = torch.as_tensor(_array(image.affine)) if isinstance(image, MetaTensor) else torch.eye(4)
             self.overlay.add(name, _array(image[0]), affine.numpy(), self._in_voxels(matched, affine))
-        return detection_record(name, matched, self.class_names), matched
+        record = detection_record(name, matched, self.class_names)
+        return {**record, **({"patient": case["patient"]} if "patient" in case else {})}, matched
 
     def summarise(self, cases: list[tuple[dict[str, Any], MatchedBoxes]]) -> dict[str, Any]:
         """See :func:`monai_ssl.metrics.detection.summarise_detections`."""

@@ -15,6 +15,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from monai_ssl.metrics.free_response import FALSE_POSITIVE_RATES, free_response_curve, sensitivities_of
+from monai_ssl.metrics.prediction_table import draw_cases
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import atomic_write
 
@@ -54,8 +55,8 @@ def draw_free_response(
 ) -> None:
     """Draw sensitivity over false positives a scan, with a 95 % band and the seven rates that make CPM, to a PNG file.
 
-    The band is the 2.5th to the 97.5th percentile over draws of as many cases with replacement. Behind the last point
-    of the curve, where there are no more predictions, its level is dashed. With several classes each has a thin curve
+    The band is the 2.5th to the 97.5th percentile over draws of as many patients with replacement. Behind the curve's
+    last point, where there are no more predictions, its level is dashed. With several classes each has a thin curve
     beside that of all.
 
     Args:
@@ -77,8 +78,9 @@ def draw_free_response(
     names = list(cases[0]["classes"])
     if any(case["boxes"] for case in cases):
         rates = np.exp2(np.linspace(-3, 3, 145))  # the seven rates are among them
-        if len(cases) > 1:
-            draws = np.random.default_rng(seed).integers(len(cases), size=(resamples, len(cases)))
+        patients = [case.get("patient", place) for place, case in enumerate(cases)]
+        if len(set(patients)) > 1:
+            draws = draw_cases(patients, resamples, seed)
             spread = sensitivities_of(cases, draws, rates=tuple(rates))
             low, high = np.percentile(spread[np.isfinite(spread[:, 0])], (2.5, 97.5), axis=0)
             axes.fill_between(rates, low, high, color=POOLED, alpha=0.18, linewidth=0, label="95 % interval over cases")

@@ -71,7 +71,8 @@ def sensitivities_of(
 
     Args:
         cases: of :func:`~monai_ssl.metrics.box_matching.detection_record`, or the ``cases`` of a ``metrics.json``.
-        index: positions in ``cases``, a row being a selection; they may repeat. Rows of random draws make a bootstrap.
+        index: positions in ``cases``, a row being a selection; they may repeat, and -1 is none. Rows of
+            :func:`~monai_ssl.metrics.prediction_table.draw_cases` make a bootstrap.
             With the cases of two methods one after the other, N each, rows that take case i or i + N by the toss of a
             coin make a paired permutation test.
         rates: false positives a scan, >= 0.
@@ -87,10 +88,9 @@ def sensitivities_of(
     if min(rates) < 0:
         raise ValueError(f"`rates` must be numbers of false positives >= 0, got {tuple(rates)}.")
     table = _read(cases, class_name)
-    scans = len(cases) if index is None else np.shape(index)[-1]
-    allowed = scans * np.asarray(rates, dtype=np.float64)
     parts = []
     for weights in selection_weights(index, len(cases), table.hits.shape[1]):
+        allowed = weights.sum(axis=1)[:, None] * np.asarray(rates, dtype=np.float64)
         hits = _interpolate(*cumulate(table, table.hits[0], weights), allowed)
         parts.append(divide(hits, (weights @ table.boxes)[:, None]))
     found = np.concatenate(parts)
@@ -157,7 +157,7 @@ def _read(cases: Sequence[Record], class_name: str | None) -> PredictionTable:
 
 
 def _interpolate(hits: Counts, falses: Counts, allowed: Array) -> Array:
-    """Hits at the allowed numbers of false positives, ``(r, Q)``: linear between points, level behind the last."""
+    """Hits at the allowed numbers of false positives, both ``(r, Q)``: linear between points, level behind the last."""
     start = np.zeros((len(hits), 1), dtype=hits.dtype)
     hits, falses = np.hstack([start, hits]), np.hstack([start, falses])
     # the rows end to end, each lifted above the one before: a single search finds the places in all of them

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Counts", "PredictionTable", "cumulate", "divide", "prediction_table", "selection_weights"]
+__all__ = ["Counts", "PredictionTable", "cumulate", "divide", "draw_cases", "prediction_table", "selection_weights"]
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -48,7 +48,8 @@ def selection_weights(index: ArrayLike | None, cases: int, predictions: int) -> 
     """Yield how often each selection has each case, in portions that fit into memory.
 
     Args:
-        index: positions of cases, a row being a selection; they may repeat. None is one selection of all.
+        index: positions of cases, a row being a selection; they may repeat, and -1 is none, so that rows of whole
+            patients, who have different numbers of cases, make a table. None is one selection of all.
         cases: number N of cases.
         predictions: number of predictions, which together with the selections decides the portions.
 
@@ -62,13 +63,39 @@ def selection_weights(index: ArrayLike | None, cases: int, predictions: int) -> 
     chosen = np.arange(cases)[None] if index is None else np.atleast_2d(np.asarray(index))
     if chosen.ndim != 2 or chosen.size == 0 or chosen.dtype.kind not in "iu":
         raise ValueError(f"`index` must hold whole numbers, (R, n) or (n,), got {chosen.dtype} {chosen.shape}.")
-    if chosen.min() < 0 or chosen.max() >= cases:
-        raise ValueError(f"`index` must be in [0, {cases - 1}], got {chosen.min()} to {chosen.max()}.")
+    if chosen.min() < -1 or chosen.max() >= cases:
+        raise ValueError(f"`index` must be in [-1, {cases - 1}], got {chosen.min()} to {chosen.max()}.")
     step = max(_CELLS // max(predictions, cases), 1)
     for start in range(0, len(chosen), step):
-        portion = chosen[start : start + step].astype(np.int64)
-        place = portion + cases * np.arange(len(portion))[:, None]
-        yield np.bincount(place.ravel(), minlength=cases * len(portion)).reshape(len(portion), cases)
+        portion = chosen[start : start + step].astype(np.int64) + 1  # in the first column are those that are none
+        place = portion + (cases + 1) * np.arange(len(portion))[:, None]
+        counts = np.bincount(place.ravel(), minlength=(cases + 1) * len(portion))
+        yield counts.reshape(len(portion), cases + 1)[:, 1:]
+
+
+def draw_cases(patients: Sequence[Any], resamples: int, seed: int) -> Whole:
+    """Draw as many patients as there are, with replacement, each with all cases: the selections of a bootstrap.
+
+    Cases of one patient are alike, and a bootstrap that draws them apart makes intervals that are too narrow.
+
+    Args:
+        patients: of each case, by name or number.
+        resamples: number R of draws.
+        seed: of the draws.
+
+    Shape:
+        - Output: ``(R, n)``, positions of cases; -1 fills up where a patient has fewer cases than another
+
+    Reference:
+        A. C. Davison, D. V. Hinkley: Bootstrap Methods and their Application, Cambridge 1997, section 3.8.
+    """
+    owned: dict[Any, list[int]] = {}
+    for place, patient in enumerate(patients):
+        owned.setdefault(patient, []).append(place)
+    most = max(map(len, owned.values()))
+    table = np.array([places + [-1] * (most - len(places)) for places in owned.values()])
+    drawn = np.random.default_rng(seed).integers(len(owned), size=(resamples, len(owned)))
+    return table[drawn].reshape(resamples, -1)
 
 
 def cumulate(table: PredictionTable, hits: Flags, weights: Whole) -> tuple[Counts, Counts]:

@@ -21,6 +21,8 @@ def study_protocol(study: StudyFiles) -> list[tuple[str, str]]:
     """
     content, plan = study.content, study.plan
     cases, validation = len(content["cases"]), content.get("validation_cases", 0)
+    patients = len({*content.get("patients", range(cases))})
+    of_patients = f" of {number_of(patients, 'patient')}" if patients < cases else ""
     said = [
         ("Compared", f"{joined(content['methods'])}; the baseline is {study.baseline}."),
         ("Named beforehand", f"{study.method} against {study.baseline} at {study.budget} labels, in "
@@ -32,7 +34,7 @@ def study_protocol(study: StudyFiles) -> list[tuple[str, str]]:
         ("Training", f"{number_of(content['steps'], 'optimiser step')} for every run; "
          + (f"the last checkpoint is scored, but for {joined(content['chosen'])}." if content.get("chosen") else
             "the last checkpoint is scored.")),
-        ("Test", f"{number_of(cases, 'case')} that no training saw, the same for every run"
+        ("Test", f"{number_of(cases, 'case')}{of_patients} that no training saw, the same for every run"
          + (f"; {number_of(validation, 'further case')} for validation." if validation else ".")),
         ("Patients told apart by", str(content.get("patient_rule", "not known"))),
         ("Data lists", f"{HELD_OUT.as_posix()}, and one for every budget and seed beside it."),

@@ -39,7 +39,7 @@ def find(content: Mapping[str, Any]) -> dict[str, Any]:
     law, law_values = power_law(content, scores)
     saved = saved_labels(content, scores, law, level=_LEVEL)
     return {
-        "answer": [_primary_answer(content, compared["primary"], scores.cases), _saved_answer(content, saved)],
+        "answer": [_primary_answer(content, compared["primary"], scores), _saved_answer(content, saved)],
         "level": _LEVEL,
         "unit": unit_of(content["metric"]),
         "left_out_cases": list(scores.left_out_cases),
@@ -72,15 +72,16 @@ def _mean(entry: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
     }
 
 
-def _primary_answer(content: Mapping[str, Any], primary: Mapping[str, Any], cases: int) -> str:
+def _primary_answer(content: Mapping[str, Any], primary: Mapping[str, Any], scores: Scores) -> str:
     method, baseline, labels = primary["method"], primary["baseline"], budget_words(primary["budget"])
     if "reason" in primary:
         return f"Whether {method} is better than {baseline} with {labels} cannot be told: {primary['reason']}."
     seeds, planned = len(primary["seeds"]), len(content["seeds"])
     so_far = "" if seeds == planned else f"So far, with {seeds} of {number_of(planned, 'planned seed')}: "
+    of_patients = f" of {number_of(scores.patients, 'patient')}" if scores.patients < scores.cases else ""
     figures = (
         f"{effect_words(primary['effect'], content['metric'])}, {p_words(primary['p_value'])}, over "
-        f"{number_of(seeds, 'seed')} and {number_of(cases, 'test case')}"
+        f"{number_of(seeds, 'seed')} and {number_of(scores.cases, 'test case')}{of_patients}"
     )
     if primary["found"]:
         return f"{so_far}{method} with {labels} is {primary['verdict']} than {baseline}: {figures}."

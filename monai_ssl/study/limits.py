@@ -31,19 +31,23 @@ def describe_limits(content: Mapping[str, Any], scores: Scores) -> list[str]:
     Returns:
         Sentences for a person.
     """
-    of_plan = [*_of_draws(content), *_of_detection(content, scores), *_of_growth(content), *_of_patients(content)]
+    of_plan = [*_of_draws(content), *_of_detection(content, scores), *_of_growth(content)]
+    of_plan += _of_patients(content, scores)
     of_plan += _of_screen(content)
     return [*of_plan, *_of_pretraining(content), *_of_acquisition(content), *_of_figures(content, scores)]
 
 
 def _of_draws(content: Mapping[str, Any]) -> list[str]:
     seeds, cases = len(content["seeds"]), len(content["cases"])
+    patients = len({*content.get("patients", range(cases))})
     said = []
     if seeds == 1:
         said.append("One seed is a single draw of labelled cases and initialisation: nothing is shown for another.")
     elif seeds < _FEW_SEEDS:
         said.append(f"{seeds} seeds are few: intervals are wide, and differences that matter can go unseen.")
-    if cases < _FEW_CASES:
+    if patients < min(cases, _FEW_CASES):
+        said.append(f"{number_of(patients, 'patient')} of test cases are few to stand for others.")
+    elif cases < _FEW_CASES:
         said.append(f"{number_of(cases, 'test case')} {'is' if cases == 1 else 'are'} few to stand for other cases.")
     said.append("All figures are of one data list: they say nothing about other scanners, sites or tasks.")
     return said
@@ -80,7 +84,12 @@ def _of_growth(content: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _of_patients(content: Mapping[str, Any]) -> list[str]:
+def _of_patients(content: Mapping[str, Any], scores: Scores) -> list[str]:
+    if scores.patients < scores.cases:
+        return [
+            f"The {scores.cases} test cases are of {number_of(scores.patients, 'patient')}, who are drawn whole: where "
+            "intervals and p values speak of cases, they mean these."
+        ]
     if content["patient_rule"] != BY_FILE_NAME:
         return []
     return [

@@ -1,4 +1,7 @@
-"""The finished runs of a study as arrays of seeds by cases: the same cases for all, and the seeds that they share."""
+"""The finished runs of a study as arrays of seeds by cases: the same cases for all, and the seeds that they share.
+
+Where several test cases are of one patient, the columns are patients, for cases of one patient are no draws apart.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monai_ssl.study.components import Array
 from monai_ssl.study.words import budget_words
 
-__all__ = ["Place", "Scores", "plain", "read_scores"]
+__all__ = ["Place", "Scores", "by_patient", "plain", "read_scores"]
 
 Place = tuple[str, str]
 """Budget and method of a run."""
@@ -23,9 +27,11 @@ class Scores:
     """Scores of the grid.
 
     Attributes:
-        values: a score for each of the cases that every run has a figure of, by budget and method, then by seed.
+        values: a score for each of the cases that every run has a figure of, by budget and method, then by seed; of
+            patients where these have several, see :func:`by_patient`.
         labels: number of labels, in the same way.
         cases: number of these cases.
+        patients: number of patients that they are of, which is that of scores.
         planned: the plan's seeds.
         left_out_cases: cases without a figure in some run.
         left_out_runs: runs without any figure.
@@ -34,6 +40,7 @@ class Scores:
     values: Mapping[Place, Mapping[int, Array]]
     labels: Mapping[Place, Mapping[int, int]]
     cases: int
+    patients: int
     planned: tuple[int, ...]
     left_out_cases: tuple[str, ...]
     left_out_runs: tuple[dict[str, Any], ...]
@@ -46,7 +53,7 @@ class Scores:
         """Scores of a place.
 
         Shape:
-            - Output: ``(S, N)``, seeds by cases
+            - Output: ``(S, N)``, seeds by cases, or patients
         """
         return np.stack([self.values[place][seed] for seed in seeds])
 
@@ -67,6 +74,8 @@ class Scores:
             return "no test case has a figure in every run"
         if self.cases == 1:
             return "one test case alone has a figure in every run, which shows nothing about other cases"
+        if self.patients == 1:
+            return "all test cases are of one patient, which shows nothing about others"
         return ""
 
 
@@ -92,14 +101,49 @@ def read_scores(content: Mapping[str, Any]) -> Scores:
                 labels.setdefault(place, {})[seed] = count
     every = [values for group in rows.values() for values in group.values()]
     known = [all(values[case] is not None for values in every) for case in range(len(content["cases"]))]
+    owners = np.array(content.get("patients", range(len(known))))[known]
     return Scores(
-        {place: {seed: _chosen(values, known) for seed, values in group.items()} for place, group in rows.items()},
+        {
+            place: {seed: by_patient(_chosen(values, known), owners) for seed, values in group.items()}
+            for place, group in rows.items()
+        },
         labels,
         sum(known),
+        len(np.unique(owners)),
         tuple(content["seeds"]),
         tuple(case for case, is_known in zip(content["cases"], known, strict=True) if not is_known),
         tuple(without),
     )
+
+
+def by_patient(values: Array, owners: NDArray[np.int64]) -> Array:
+    r"""One score a patient, with the mean of the cases' scores as their mean.
+
+    The mean of N cases of P patients is the ratio of two sums over patients, of scores and of numbers of cases. Its
+    linearisation is, for patient p with cases :math:`C_p`,
+
+    .. math:: z_p = \bar y + \frac{P}{N} \sum_{c \in C_p} (y_c - \bar y), \qquad \frac{1}{P} \sum_p z_p = \bar y
+
+    so statistics of the :math:`z_p` are those of the mean over cases, with whole patients drawn. Where each patient has
+    as many cases they are the patients' means, and where each has one, the scores themselves.
+
+    Args:
+        values: scores of cases.
+        owners: the patient of each, as a number.
+
+    Shape:
+        - values, owners: ``(N,)``
+        - Output: ``(P,)``, by rising number
+
+    Reference:
+        W. G. Cochran: Sampling Techniques, 3rd edition, Wiley 1977, sections 6.3 and 9A.
+    """
+    names, place = np.unique(owners, return_inverse=True)
+    if len(names) == len(values):
+        return values[np.argsort(owners)]
+    mean = values.mean()
+    scores: Array = mean + len(names) / len(values) * np.bincount(place, values - mean)
+    return scores
 
 
 def plain(value: float, decimals: int = 9) -> float:

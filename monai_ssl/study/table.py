@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
 
+from monai_ssl.data.patients import patient_rule
 from monai_ssl.metrics.case_influence import cpm_influences
 from monai_ssl.metrics.segmentation import LOWER_IS_BETTER
 from monai_ssl.study.estimate import read_times
@@ -44,7 +45,8 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     ``runs`` has an entry a run. ``scores`` has one for every budget and method of the grid: ``seeds``, the ``labels``
     of each, and ``values``, an array seeds x ``cases`` (``null`` where a case has no class, or, of a distance, misses
     one). Of a detector they are what each case contributes, and ``null`` where fewer than two cases have a box: see
-    :func:`~monai_ssl.metrics.case_influence.cpm_influences`. ``missing`` names the runs of the plan that are not
+    :func:`~monai_ssl.metrics.case_influence.cpm_influences`. Where patients have several test cases, ``patients`` has a
+    number for each case, the same for those of one patient. ``missing`` names the runs of the plan that are not
     finished, ``impossible`` those that cannot be, with the ``reason``. ``growth`` is what was added to the plan on the
     way. ``ceiling`` is the baseline's largest budget, ``chosen`` has the methods whose checkpoint is chosen. Where
     methods start from a pretraining, ``pretrainings`` says which and from how many images. Where methods choose their
@@ -82,6 +84,7 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
         "validation_cases": len(held_out[ListParts.VALIDATION]),
         "patient_rule": held_out["split"]["patient_rule"],
         "cases": cases,
+        **_patients(study),
         **({"pretrainings": pretrainings} if (pretrainings := _pretrainings(study)) else {}),
         **_acquisitions(study),
         **({"screen": choice.content()} if choice else {}),
@@ -198,6 +201,15 @@ def _pretrainings(study: Study) -> list[dict[str, Any]]:
             }
             groups.setdefault((folder, asked.seeds), content)["methods"].append(method.label)
     return list(groups.values())
+
+
+def _patients(study: Study) -> dict[str, Any]:
+    """Numbers instead of names, which are nobody's concern who reads a study; nothing where each has one case."""
+    cases = study.splits[HELD_OUT][ListParts.TEST]
+    _, patient_of = patient_rule(cases, study.plan.patient_regex)
+    numbers: dict[str, int] = {}
+    owners = [numbers.setdefault(patient_of(case), len(numbers)) for case in cases]
+    return {"patients": owners} if len(numbers) < len(cases) else {}
 
 
 def _acquisitions(study: Study) -> dict[str, Any]:

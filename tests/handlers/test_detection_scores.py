@@ -135,6 +135,13 @@ def test_millimetres_give_the_same_as_voxels(space: str) -> None:
     assert np.allclose(drawers[space].added[0][3].true_boxes, BOX)
 
 
+def test_cases_of_one_patient_are_known_by_the_list() -> None:
+    summaries: list[Any] = []
+    cases = [{**one, "patient": name} for one, name in zip(CASES, ("a", "b", "a"), strict=True)]
+    evaluate(cases, report_to(summaries.append))
+    assert [one["patient"] for one in summaries[0]["cases"]] == [0, 1, 0]
+
+
 def test_an_overlay_gets_what_was_matched() -> None:
     overlay, curve = Remember(), Remember()
     summaries: list[dict[str, Any]] = []

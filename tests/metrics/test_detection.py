@@ -199,3 +199,30 @@ def test_intervals_may_be_left_out(count: int, resamples: int) -> None:
 def test_no_case() -> None:
     with pytest.raises(UserError, match=r"`records` must hold at least one scored case of part 'test', got none"):
         summary_of([])
+
+
+def test_cases_of_a_patient_are_drawn_together_and_without_a_name() -> None:
+    cases = matched(random_cases(5, count=12))
+    records = [detection_record(f"{place}.nii.gz", case, NAMES) for place, case in enumerate(cases)]
+    given: dict[str, Any] = {"part": "test", "weights": "model.pt", "list_name": "list.json", "class_names": NAMES}
+    alone = summarise_detections([{**one, "patient": f"p{place}"} for place, one in enumerate(records)], cases, **given)
+    assert alone == summarise_detections(records, cases, **given)
+    owned = [{**one, "patient": f"Doe {place % 12}"} for place, one in enumerate(records * 2)]
+    twice = summarise_detections(owned, cases * 2, **given)
+    assert twice["intervals"] == alone["intervals"]  # a scan that is there twice tells nothing more
+    apart = summarise_detections(records * 2, cases * 2, **given)["intervals"]["cpm"]
+    assert apart[1] - apart[0] < 0.85 * (alone["intervals"]["cpm"][1] - alone["intervals"]["cpm"][0])
+    assert [one["patient"] for one in twice["cases"]] == [*range(12)] * 2
+    assert "Doe" not in json.dumps(twice)
+    assert "The 24 cases are of 12 patients, and intervals are of draws of whole patients." in twice["notes"]
+    mixed = [owned[0], owned[12], *records[2:]]
+    assert [one["patient"] for one in summarise_detections(mixed, cases, **given)["cases"]] == [0, 0, *range(1, 11)]
+
+
+def test_one_patient_gives_no_interval() -> None:
+    cases = matched(random_cases(5, count=3))
+    records = [{**detection_record("a.nii.gz", case, NAMES), "patient": "a"} for case in cases]
+    summary = summarise_detections(records, cases, part="test", weights="m.pt", list_name="l", class_names=NAMES)
+    assert summary["resamples"] == 0
+    assert summary["intervals"]["cpm"] is None
+    assert "The 3 cases are of one patient, which gives no interval." in summary["notes"]

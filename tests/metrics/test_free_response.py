@@ -145,6 +145,8 @@ def test_selections_are_lists_of_their_cases(cells: int, monkeypatch: pytest.Mon
         chosen = [cases[place] for place in row]
         assert value == pytest.approx(cpm_of(chosen), nan_ok=True)
         assert cpm_of(cases, row) == pytest.approx(cpm_of(chosen), nan_ok=True)
+    filled = np.concatenate([np.full((20, 3), -1), index], axis=1)
+    assert np.array_equal(cpm_of(cases, filled), found, equal_nan=True)
     by_class = sensitivities_of(cases, index, class_name="node")
     assert by_class[4] == pytest.approx(sensitivities_of([cases[place] for place in index[4]], class_name="node"))
 
@@ -184,7 +186,7 @@ def test_operating_score_is_the_lowest_that_keeps_the_rate(rate: float, ties: bo
         (lambda: cpm_of([]), r"`cases` must hold at least one case, got none"),
         (lambda: cpm_of([record(1)], class_name="mass"), r"`class_name` must be one of nodule, got 'mass'"),
         (lambda: sensitivities_of([record(1)], rates=(1.0, -1.0)), r"`rates` must be .* >= 0, got \(1.0, -1.0\)"),
-        (lambda: cpm_of([record(1)], [[0, 1]]), r"`index` must be in \[0, 0\], got 0 to 1"),
+        (lambda: cpm_of([record(1)], [[0, 1]]), r"`index` must be in \[-1, 0\], got 0 to 1"),
     ],
 )
 def test_messages(call: Any, message: str) -> None:

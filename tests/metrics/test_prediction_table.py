@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from monai_ssl.metrics import prediction_table as module
-from monai_ssl.metrics.prediction_table import cumulate, divide, prediction_table, selection_weights
+from monai_ssl.metrics.prediction_table import (
+    cumulate,
+    divide,
+    draw_cases,
+    prediction_table,
+    selection_weights,
+)
 
 
 def test_predictions_fall_and_equal_scores_end_together() -> None:
@@ -37,13 +43,27 @@ def test_weights_count_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_cases_and_a_single_selection() -> None:
     assert next(selection_weights(None, 3, 4)).tolist() == [[1, 1, 1]]
     assert next(selection_weights([2, 2], 3, 4)).tolist() == [[0, 0, 2]]
+    assert next(selection_weights([[2, -1, 2], [-1, -1, 0]], 3, 4)).tolist() == [[0, 0, 2], [1, 0, 0]]
+
+
+def test_patients_are_drawn_whole() -> None:
+    draws = draw_cases(["a", "b", "a", "c", "a"], 500, seed=0)
+    weights = np.concatenate(list(selection_weights(draws, 5, 4)))
+    assert (weights[:, [0, 2, 4]] == weights[:, [0]]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert {*weights.sum(axis=1)} == {3, 5, 7, 9}
+    np.testing.assert_allclose(weights[:, [0, 1, 3]].mean(axis=0), 1, atol=0.1)
+
+
+def test_where_each_patient_has_one_case_the_draws_are_of_cases() -> None:
+    assert np.array_equal(draw_cases("abcd", 9, seed=3), np.random.default_rng(3).integers(4, size=(9, 4)))
 
 
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ([0, 3], r"`index` must be in \[0, 2\], got 0 to 3"),
-        ([-1], r"`index` must be in \[0, 2\], got -1 to -1"),
+        ([0, 3], r"`index` must be in \[-1, 2\], got 0 to 3"),
+        ([-2], r"`index` must be in \[-1, 2\], got -2 to -2"),
         ([0.5], r"`index` must hold whole numbers, \(R, n\) or \(n,\), got float64 \(1, 1\)"),
         (np.zeros((2, 0), dtype=int), r"`index` must hold whole numbers"),
         (np.zeros((1, 1, 1), dtype=int), r"`index` must hold whole numbers"),

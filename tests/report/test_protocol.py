@@ -25,6 +25,10 @@ def test_what_was_added_on_the_way_is_told() -> None:
     assert "but for mt" in said["Training"]
     assert "3 further cases for validation" in said["Test"]
     assert "Bundle" not in said
+    cases = len(content["cases"])
+    owned = {**content, "patients": [place // 2 for place in range(cases)]}
+    said = dict(study_protocol(StudyFiles(Path("nowhere"), owned, None)))
+    assert said["Test"].startswith(f"{cases} cases of {(cases + 1) // 2} patients that no training saw")
 
 
 def test_versions_are_those_of_the_manifest() -> None:

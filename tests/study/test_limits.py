@@ -23,6 +23,12 @@ def test_few_seeds_and_few_cases() -> None:
     assert "19 test cases are few" in said(make_content(cases=19))
 
 
+def test_patients_with_several_cases_are_told() -> None:
+    content = make_content(patients=[number // 2 for number in range(30)])
+    assert "The 30 test cases are of 15 patients, who are drawn whole: where intervals and p" in said(content)
+    assert "15 patients of test cases are few" in said(content)
+
+
 def test_a_figure_of_all_cases_together_is_told_from_a_mean() -> None:
     text = said(make_content(metric="cpm", cases=20))
     assert "CPM is one figure of all test cases together and moves in steps" in text

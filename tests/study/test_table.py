@@ -13,7 +13,14 @@ from monai_ssl.study.plan import runs
 from monai_ssl.study.screen import choose
 from monai_ssl.study.table import collect, write_tables
 from monai_ssl.utils.errors import UserError
-from tests.study.helpers import open_study, write_detection_plan, write_detections, write_figures, write_plan
+from tests.study.helpers import (
+    open_study,
+    write_cases,
+    write_detection_plan,
+    write_detections,
+    write_figures,
+    write_plan,
+)
 
 FILES = ("study.json", "study.csv", "study.md")
 
@@ -123,6 +130,22 @@ def test_of_a_detector_the_values_are_influences_and_their_mean_its_figure(metri
     assert content["margin"] == 0.02
     assert (tmp_path / "out/study.csv").read_text().splitlines()[0].split(",")[6] == metric
     assert f"| mean {metric} |" in (tmp_path / "out/study.md").read_text()
+
+
+def test_cases_of_one_patient_are_told_by_numbers(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data", patients=True)
+    study, specs = open_study(write_plan(tmp_path, test=4), tmp_path / "out")
+    for number, spec in enumerate(specs):
+        write_figures(study, spec, number / 10)
+    content = write_tables(study)
+    assert content["patients"] == [0, 0, 1, 1]
+    assert {line for line in (tmp_path / "out/study.json").read_text().split('"') if line.startswith("p0")} == set()
+    assert "over 2 seeds and 4 test cases of 2 patients" in content["findings"]["answer"][0]
+    named, _ = open_study(write_plan(tmp_path, test=4, patient_regex="c(.)"), tmp_path / "out")
+    assert collect(named)["patients"] == [0, 0, 1, 1]  # the list's own names stay the rule
+    (tmp_path / "one").mkdir()
+    apart, _ = open_study(write_plan(tmp_path / "one"), tmp_path / "one/out")
+    assert "patients" not in collect(apart)
 
 
 def test_a_detector_whose_boxes_are_all_in_one_case_has_no_interval(tmp_path: Path) -> None:
