@@ -39,8 +39,8 @@ from rich.console import Console
 from rich.table import Table
 
 from monai_ssl.data import TwoStreamLoader
+from monai_ssl.data.cases import load_cases
 from monai_ssl.data.check_run import check_data
-from monai_ssl.data.datalist import load_cases
 from monai_ssl.data.phantoms import write_phantoms
 
 _BATCH = 2

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
+from monai_ssl.data.cases import load_images
 from monai_ssl.data.check_alike import alike_pairs, sketch
 from monai_ssl.data.check_pool import ras_volume
-from monai_ssl.data.datalist import load_images
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from monai_ssl.data.boxes import box_source
-from monai_ssl.data.datalist import channel_count, class_names, load_cases
+from monai_ssl.data.cases import load_cases
+from monai_ssl.data.datalist import channel_count, class_names
 from monai_ssl.data.images import images_to_learn_from, images_to_predict
 from monai_ssl.data.leaks import check_leaks
 

@@ -60,7 +60,7 @@ def box_source(cases: Iterable[Mapping[str, Any]]) -> Literal["box", "mask"]:
     """Whether the boxes of labelled cases are in the list or come from masks, which decides how cases are read.
 
     Args:
-        cases: as :func:`~monai_ssl.data.datalist.load_cases` returns them with ``boxes=True``; none have boxes.
+        cases: as :func:`~monai_ssl.data.cases.load_cases` returns them with ``boxes=True``; none have boxes.
 
     Raises:
         UserError: if there are both kinds.

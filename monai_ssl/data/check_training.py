@@ -36,7 +36,7 @@ def check_scans(
     are passed over, nothing is checked.
 
     Args:
-        parts: of the list, its cases with absolute paths, as :func:`~monai_ssl.data.datalist.load_cases` has them.
+        parts: of the list, its cases with absolute paths, as :func:`~monai_ssl.data.cases.load_cases` has them.
         datalist: where the cases are from, for the message; not opened.
         dataset_dir: likewise; may be a folder of scans.
         channels: of every image; by default those of most.

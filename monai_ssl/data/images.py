@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from monai_ssl.data.datalist import load_images
+from monai_ssl.data.cases import load_images
 from monai_ssl.data.exclude import leave_out
 from monai_ssl.data.formats import ending_of, scans_of, stem_of
 from monai_ssl.data.leaks import check_leaks

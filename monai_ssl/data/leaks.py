@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from monai_ssl.data.datalist import PARTS, absolute_path, find_datalist, list_folder, read_datalist, used_entries
+from monai_ssl.data.cases import used_entries
+from monai_ssl.data.datalist import PARTS, absolute_path, find_datalist, list_folder, read_datalist
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["check_leaks"]

@@ -22,7 +22,7 @@ _SHOWN = 5  # studies that a line names
 def unlabeled_studies() -> list[dict[str, str]]:
     """The server's studies without a final label, as ``{"image": path}``; none outside MONAI Label.
 
-    The counterpart of :func:`~monai_ssl.data.datalist.load_cases` with ``unlabeled``: images alone, and what label
+    The counterpart of :func:`~monai_ssl.data.cases.load_cases` with ``unlabeled``: images alone, and what label
     files there may be, such as proposals of a model, are not looked for. A study whose file is gone is left out and
     named.
     """

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from monai_ssl.data.datalist import PARTS, find_datalist, load_images, read_datalist
+from monai_ssl.data.cases import load_images
+from monai_ssl.data.datalist import PARTS, find_datalist, read_datalist
 from monai_ssl.data.images import images_to_predict
 from monai_ssl.data.patients import patient_rule
 from monai_ssl.utils.errors import UserError

@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 from safetensors.torch import load_file
 
-from monai_ssl.data.datalist import load_cases
+from monai_ssl.data.cases import load_cases
 from monai_ssl.networks.first_model import write_first_model
 from monai_ssl.utils.errors import find_user_error
 from tests.bundles.helpers import BUNDLE, PRETRAINING, as_own_process, load, read_json

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from monai_ssl.data import check_processes, check_scans
+from monai_ssl.data.cases import load_cases
 from monai_ssl.data.check_facts import ScanFacts
 from monai_ssl.data.check_scan import read_facts
-from monai_ssl.data.datalist import load_cases
 from monai_ssl.data.phantoms import PHANTOM_CLASSES, write_phantoms
 from monai_ssl.utils.errors import UserError
 from tests.data.check_files import BROKEN, Made, image, image_voxels, make_data, write_list

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from monai_ssl.data.datalist import load_cases, load_images
+from monai_ssl.data.cases import load_cases, load_images
 from monai_ssl.data.exclude import names_of
 from monai_ssl.data.images import images_to_learn_from
 from monai_ssl.utils.errors import UserError

@@ -16,10 +16,11 @@ import pytest
 from monai.transforms import Compose, LoadImaged
 
 from monai_ssl.data import ScanDataset, ScanReader, channel_count, check_leaks, class_names, load_cases
+from monai_ssl.data.cases import load_images
 from monai_ssl.data.check_facts import KINDS
 from monai_ssl.data.check_run import check_data
 from monai_ssl.data.check_scan import read_facts
-from monai_ssl.data.datalist import load_images, read_datalist
+from monai_ssl.data.datalist import read_datalist
 from monai_ssl.data.split import make_split
 from monai_ssl.utils.errors import UserError
 from tests.data.check_files import make_case, make_data, write_list

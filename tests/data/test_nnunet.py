@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from monai_ssl.data.cases import load_cases, load_images
 from monai_ssl.data.check_list import read_listing
-from monai_ssl.data.datalist import channel_count, class_names, load_cases, load_images
+from monai_ssl.data.datalist import channel_count, class_names
 from monai_ssl.data.images import images_to_learn_from
 from monai_ssl.data.nnunet import nnunet_parts, refuse_unsupported_labels
 from monai_ssl.data.split import write_split

@@ -10,7 +10,8 @@ import pytest
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientationd
 from scipy.ndimage import binary_dilation, label
 
-from monai_ssl.data.datalist import class_names, load_cases
+from monai_ssl.data.cases import load_cases
+from monai_ssl.data.datalist import class_names
 from monai_ssl.data.leaks import check_leaks
 from monai_ssl.data.nodule_phantoms import NODULE_CLASSES, nodule_phantom, write_nodule_phantoms
 from monai_ssl.transforms.boxes import WorldToVoxelBoxd

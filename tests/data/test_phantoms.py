@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_ssl.data.datalist import class_names, load_cases
+from monai_ssl.data.cases import load_cases
+from monai_ssl.data.datalist import class_names
 from monai_ssl.data.phantoms import PHANTOM_CLASSES, PHANTOM_MODALITIES, phantom, write_phantoms
 from monai_ssl.utils.errors import UserError
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from monai_ssl.data.datalist import load_cases, read_datalist
+from monai_ssl.data.cases import load_cases
+from monai_ssl.data.datalist import read_datalist
 from monai_ssl.data.leaks import check_leaks
 from monai_ssl.data.split import make_split, write_split
 from monai_ssl.utils.errors import UserError
