@@ -76,8 +76,8 @@ def study(
     Finished runs are never repeated: after a stop, a failure or an addition to the plan, the same command goes on.
     """
     from monai_ssl.study.conduct import preview_study, run_study
-    from monai_ssl.study.markdown import mean_rows
     from monai_ssl.study.slurm_queue import slurm_options
+    from monai_ssl.study.table_rows import mean_rows
 
     if launcher not in ("local", "slurm"):
         raise UserError(f"--launcher must be local or slurm, got {launcher!r}.")

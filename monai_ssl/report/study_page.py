@@ -20,8 +20,8 @@ from monai_ssl.report.study_drawings import (
 )
 from monai_ssl.report.study_files import StudyFiles
 from monai_ssl.report.words import figure_words
-from monai_ssl.study.markdown import contrast_rows, gap_rows, mean_rows, not_worse_rows, saved_words
 from monai_ssl.study.measures import MEASURES
+from monai_ssl.study.table_rows import contrast_rows, gap_rows, mean_rows, not_worse_rows, saved_words
 from monai_ssl.study.words import budget_words, joined, number_of, unit_of
 
 __all__ = ["study_page"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from monai_ssl.study.findings import find
-from monai_ssl.study.markdown import mean_rows, write_markdown
+from monai_ssl.study.markdown import write_markdown
 from tests.study.contents import make_content, without
 
 
@@ -75,16 +75,3 @@ def test_a_chosen_checkpoint_a_fixed_ceiling_and_cases_left_out_are_said() -> No
     assert "for every method, but for cps: chosen on a fifth of the labels, which count as labels." in text
     assert "The ceiling is a single run, whose luck is in no interval." in text
     assert "over 29 of 30 test cases" in text
-
-
-def test_rows_show_the_labels_of_a_share_and_leave_missing_seeds_empty() -> None:
-    content = without(make_content(seeds=2), "4", "mt", 0)
-    content["scores"][0]["labels"] = [2, 3]
-    content["findings"] = find(content)
-    columns, rows = mean_rows(content)
-    assert columns == ["labels", "method", "seeds", "mean dice", "95 % interval", "seed 0", "seed 1"]
-    assert rows[0][0] == "2 (2-3)"
-    assert rows[-1][0] == "all (32)"
-    mt = next(row for row in rows if row[:2] == ["4", "mt"])
-    assert (mt[2], mt[4], mt[5]) == ("1", "", "")
-    assert mt[3] == mt[6] != ""
