@@ -20,8 +20,16 @@ from monai_ssl.report.study_drawings import (
 )
 from monai_ssl.report.study_files import StudyFiles
 from monai_ssl.report.words import figure_words
+from monai_ssl.study.markdown import BESIDE_WORDS
 from monai_ssl.study.measures import MEASURES
-from monai_ssl.study.table_rows import contrast_rows, gap_rows, mean_rows, not_worse_rows, saved_words
+from monai_ssl.study.table_rows import (
+    beside_rows,
+    contrast_rows,
+    gap_rows,
+    mean_rows,
+    not_worse_rows,
+    saved_words,
+)
 from monai_ssl.study.words import budget_words, joined, number_of, unit_of
 
 __all__ = ["study_page"]
@@ -60,6 +68,8 @@ def study_page(study: StudyFiles, drawings: Drawings, device: str | None) -> dic
         "family": findings["family"],
         "not_worse": not_worse_rows(findings) if findings["non_inferiority"] else None,
         "gap": gap_rows(findings) if findings["gap"] and content.get("ceiling") is not None else None,
+        "beside": beside_rows(findings) if findings.get("beside") else None,
+        "beside_words": BESIDE_WORDS,
         "saved": _saved(study, own=True),
         "saved_others": _saved(study, own=False),
         "pairs": pair_drawing(study, pairs, drawings, detection),

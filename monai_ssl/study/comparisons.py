@@ -12,7 +12,7 @@ from monai_ssl.study.measures import MEASURES
 from monai_ssl.study.scores import Place, Scores, plain
 from monai_ssl.study.words import budget_words, joined, number_of, p_words, seed_words, unit_of, verdict
 
-__all__ = ["compare", "ends", "named_places"]
+__all__ = ["compare", "contrast_at", "ends", "named_places"]
 
 _P_DECIMALS = 12
 
@@ -34,8 +34,8 @@ def compare(content: Mapping[str, Any], scores: Scores, *, level: float) -> dict
     named, baseline = content["primary"], content["primary"]["baseline"]
     first = (named["budget"], named["method"])
     others = [place for place in named_places(content) if place != first]
-    primary = _decided(_contrast(content, scores, first, level), content["metric"], level)
-    contrasts = [_contrast(content, scores, place, level) for place in others]
+    primary = _decided(contrast_at(content, scores, first, level=level), content["metric"], level)
+    contrasts = [contrast_at(content, scores, place, level=level) for place in others]
     p_values = {str(number): one.get("p_value", 1.0) for number, one in enumerate(contrasts)}
     adjusted = holm(p_values, level=1 - level).adjusted.values() if contrasts else ()
     family = [_decided(one, content["metric"], level, p_holm=p) for one, p in zip(contrasts, adjusted, strict=True)]
@@ -69,7 +69,15 @@ def ends(interval: Interval) -> dict[str, float]:
     return {"mean": plain(interval.mean), "low": plain(interval.low), "high": plain(interval.high)}
 
 
-def _contrast(content: Mapping[str, Any], scores: Scores, place: Place, level: float) -> dict[str, Any]:
+def contrast_at(content: Mapping[str, Any], scores: Scores, place: Place, *, level: float) -> dict[str, Any]:
+    """The difference of a budget and method to the baseline at that budget, or the reason why there is none.
+
+    Args:
+        content: as :func:`~monai_ssl.study.table.collect` makes it.
+        scores: of the metric that ``content`` names.
+        place: budget and method.
+        level: of the interval.
+    """
     budget, method = place
     reference = (budget, content["primary"]["baseline"])
     seeds = scores.seeds(reference, place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai_ssl.study.comparisons import compare, ends
+from monai_ssl.study.comparisons import compare, contrast_at, ends, named_places
 from monai_ssl.study.intervals import mean_interval
 from monai_ssl.study.limits import describe_limits
 from monai_ssl.study.savings import gap_fractions, power_law, saved_labels
@@ -31,8 +31,10 @@ def find(content: Mapping[str, Any]) -> dict[str, Any]:
         Plain values. ``answer``: sentences for a person. ``level``: of all intervals. ``unit``. ``left_out_cases`` and
         ``left_out_runs``: see :func:`~monai_ssl.study.scores.read_scores`. ``means``: one for each budget and method.
         ``primary``, ``others``, ``family``, ``non_inferiority``: see :func:`~monai_ssl.study.comparisons.compare`.
-        ``gap``, ``labels_saved``, ``power_law``: see :mod:`monai_ssl.study.savings`. ``limits``: sentences that say
-        what the study cannot tell.
+        ``gap``, ``labels_saved``, ``power_law``: see :mod:`monai_ssl.study.savings`. ``beside``: what the other
+        measures of ``content["beside"]`` say, which decides nothing, and so has intervals and no p values: for each its
+        ``metric``, ``unit``, the number of ``cases`` with a figure in every run, ``means``, and ``differences`` to the
+        baseline, the primary contrast's first. ``limits``: sentences that say what the study cannot tell.
     """
     scores = read_scores(content)
     compared = compare(content, scores, level=_LEVEL)
@@ -49,6 +51,7 @@ def find(content: Mapping[str, Any]) -> dict[str, Any]:
         "gap": gap_fractions(content, scores, level=_LEVEL),
         "labels_saved": saved,
         "power_law": law_values,
+        "beside": [_beside(content, other) for other in content.get("beside", [])],
         "limits": describe_limits(content, scores),
     }
 
@@ -69,6 +72,22 @@ def _mean(entry: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
         "seeds": seeds,
         "by_seed": [] if values is None else [plain(mean) for mean in values.mean(1)],
         **figures,
+    }
+
+
+def _beside(content: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    told = {**content, "metric": other["metric"], "scores": other["scores"]}
+    scores = read_scores(told)
+    first = (content["primary"]["budget"], content["primary"]["method"])
+    places = [first, *(place for place in named_places(content) if place != first)]
+    contrasts = [contrast_at(told, scores, place, level=_LEVEL) for place in places]
+    shown = ("budget", "method", "baseline", "seeds", "effect", "reason")
+    return {
+        "metric": other["metric"],
+        "unit": unit_of(other["metric"]),
+        "cases": scores.cases,
+        "means": [_mean(entry, scores) for entry in other["scores"]],
+        "differences": [{name: one[name] for name in shown if name in one} for one in contrasts],
     }
 
 

@@ -6,10 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from monai_ssl.study.measures import MEASURES
-from monai_ssl.study.table_rows import contrast_rows, gap_rows, mean_rows, not_worse_rows, saved_words
+from monai_ssl.study.table_rows import beside_rows, contrast_rows, gap_rows, mean_rows, not_worse_rows, saved_words
 from monai_ssl.study.words import budget_words, joined, unit_of
 
-__all__ = ["write_markdown"]
+__all__ = ["BESIDE_WORDS", "write_markdown"]
+
+BESIDE_WORDS = (
+    "Of the same runs, with intervals for other seeds and other cases. The study was not made for these: they decide "
+    "nothing, and are not corrected for their number."
+)
 
 
 def write_markdown(content: Mapping[str, Any]) -> str:
@@ -25,6 +30,7 @@ def write_markdown(content: Mapping[str, Any]) -> str:
         *_not_worse(content["findings"]),
         ["## Share of the gap", *_gap(content)],
         ["## Labels saved", *_labels_saved(content["findings"])],
+        *_beside(content["findings"]),
         ["## What this does not show", _listed(content["findings"]["limits"])],
     ]
     return "\n\n".join(paragraph for part in parts for paragraph in part) + "\n"
@@ -88,6 +94,11 @@ def _not_worse(findings: Mapping[str, Any]) -> Iterable[list[str]]:
         "the interval of the difference lies within. Each stands alone, not corrected for their number.",
         _table(*not_worse_rows(findings)),
     ]
+
+
+def _beside(findings: Mapping[str, Any]) -> Iterable[list[str]]:
+    if findings.get("beside"):
+        yield ["## Other measures", BESIDE_WORDS, _table(*beside_rows(findings))]
 
 
 def _gap(content: Mapping[str, Any]) -> list[str]:

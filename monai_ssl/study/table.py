@@ -22,7 +22,7 @@ from monai_ssl.study.estimate import read_times
 from monai_ssl.study.findings import find
 from monai_ssl.study.frozen_plan import plan_growth
 from monai_ssl.study.markdown import write_markdown
-from monai_ssl.study.measures import MEASURES
+from monai_ssl.study.measures import MEASURES, measures_of
 from monai_ssl.study.plan import Method, RunSpec, grid_runs, runs
 from monai_ssl.study.pretraining import PRETRAINING_LIST, PretrainSpec, pretrain_spec
 from monai_ssl.study.record import digest
@@ -66,7 +66,8 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
     finished = [spec for spec in listed if study.is_finished(spec)]
     held_out = study.splits[HELD_OUT]
     cases = [case["image"] for case in held_out[ListParts.TEST]]
-    figures = [_figures(study, spec, cases) for spec in finished]
+    files = [_read_figures(study, spec, cases) for spec in finished]
+    figures = [_figures(one, plan.metric) for one in files]
     grid = grid_runs(plan, kept)
     rows = [_row(study, spec, spec in grid, mean) for spec, (mean, _) in zip(finished, figures, strict=True)]
     values = [values for _, values in figures]
@@ -90,6 +91,7 @@ def collect(study: Study, choice: Choice | None = None) -> dict[str, Any]:
         **({"screen": choice.content()} if choice else {}),
         "runs": rows,
         "scores": _scores(rows, values),
+        "beside": _beside(files, rows, plan.metric),
         "missing": [_place(spec) for spec in listed if spec not in finished],
         "impossible": [{**_place(spec), "reason": study.impossible(spec)} for spec in every if spec not in listed],
     }
@@ -128,17 +130,32 @@ def _by_row(study: Study, specs: Sequence[RunSpec]) -> list[RunSpec]:
     return sorted(specs, key=lambda s: (study.plan.budgets.index(s.budget), labels.index(s.method.label), s.seed))
 
 
-def _figures(study: Study, spec: RunSpec, cases: Sequence[str]) -> tuple[float | None, list[float | None]]:
-    """The metric of the test cases, and the values, one a case, whose mean it is."""
-    path, metric = study.metrics(spec), study.plan.metric
+def _read_figures(study: Study, spec: RunSpec, cases: Sequence[str]) -> dict[str, Any]:
+    path = study.metrics(spec)
     figures = _read(path)
     if [case["image"] for case in figures["cases"]] != [PurePath(case).name for case in cases]:
         raise UserError(f"{path}: was not made from the study's {len(cases)} test cases: delete it and run again.")
+    return figures
+
+
+def _figures(figures: dict[str, Any], metric: str) -> tuple[float | None, list[float | None]]:
+    """The metric of the test cases, and the values, one a case, whose mean it is."""
     rates = MEASURES[metric].rates
     if rates:
         influences = cpm_influences(figures["cases"], rates=rates)
         return figures["mean"][metric], [plain(value, _DECIMALS) if isfinite(value) else None for value in influences]
     return figures["mean"][metric], [_value(case, metric) for case in figures["cases"]]
+
+
+def _beside(files: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """Scores of the other measures of the same task that all runs have."""
+    found = []
+    for other in measures_of(MEASURES[metric].task):
+        if other != metric and files and all(other in one["mean"] for one in files):
+            figures = [_figures(one, other) for one in files]
+            told = [{**row, "mean": mean} for row, (mean, _) in zip(rows, figures, strict=True)]
+            found.append({"metric": other, "scores": _scores(told, [values for _, values in figures])})
+    return found
 
 
 def _value(case: dict[str, Any], metric: str) -> float | None:

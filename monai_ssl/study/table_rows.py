@@ -7,7 +7,7 @@ from typing import Any
 
 from monai_ssl.study.words import p_words
 
-__all__ = ["contrast_rows", "gap_rows", "mean_rows", "not_worse_rows", "saved_words"]
+__all__ = ["beside_rows", "contrast_rows", "gap_rows", "mean_rows", "not_worse_rows", "saved_words"]
 
 
 def mean_rows(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -46,6 +46,23 @@ def contrast_rows(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]
         figures = [f"{effect['mean']:+.4f}", _interval(effect), *("" if p is None else _p(p) for p in tests)]
         rows.append([entry["budget"], name, *figures, str(len(entry["seeds"])), entry["verdict"]])
     return columns, rows
+
+
+def beside_rows(findings: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the table of the other measures, with the difference to the baseline where there is one.
+
+    Args:
+        findings: of the study.
+    """
+    rows = []
+    for other in findings["beside"]:
+        effects = {(one["budget"], one["method"]): one["effect"] for one in other["differences"] if "effect" in one}
+        for entry in other["means"]:
+            effect = effects.get((entry["budget"], entry["method"]))
+            difference = ["", ""] if effect is None else [f"{effect['mean']:+.4f}", _interval(effect)]
+            place = [other["metric"], entry["budget"], entry["method"], str(len(entry["seeds"]))]
+            rows.append([*place, _digits(entry["mean"]), _interval(entry), *difference])
+    return ["measure", "labels", "method", "seeds", "mean", "95 % interval", "difference", "95 % interval"], rows
 
 
 def not_worse_rows(findings: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -30,6 +30,17 @@ def test_the_answer_and_every_figure_are_those_of_the_study(tmp_path: Path) -> N
     assert f"mt: {point['words']}." in listed
 
 
+def test_other_measures_are_on_the_page_of_a_study_that_has_them(tmp_path: Path) -> None:
+    content = study_content(seeds=3)
+    other = study_content(seeds=3, noise=0.02)
+    without_them = {**content, "findings": {name: one for name, one in content["findings"].items() if name != "beside"}}
+    assert "Other measures" not in page_of(tmp_path / "old", without_them).text("summary")
+    content["beside"] = [{"metric": "surface_dice", "scores": other["scores"]}]
+    page = page_of(tmp_path / "new", {**content, "findings": find(content)})
+    assert "Other measures" in page.text("summary")
+    assert f"{other['findings']['primary']['effect']['mean']:+.4f}" in page.text("td")
+
+
 def test_a_study_that_is_not_finished_says_so_first(tmp_path: Path) -> None:
     content = without(study_content(seeds=2), "4", "mt", 1)
     content["runs"] = [row for row in content["runs"] if (row["budget"], row["method"], row["seed"]) != ("4", "mt", 1)]

@@ -100,3 +100,23 @@ def test_runs_without_figures_leave_reasons() -> None:
     assert len(found["left_out_runs"]) == 50
     assert all(entry["mean"] is None for entry in found["means"])
     assert found["primary"]["reason"] == "no finished run of sup with 2 labels has figures"
+
+
+def test_other_measures_have_their_own_means_and_differences_and_decide_nothing() -> None:
+    content, other = make_content(seeds=4), make_content({"mt": -0.03, "cps": 0.02}, seeds=4, metric="hausdorff_95")
+    other["scores"][0]["values"][2][5] = None
+    alone, whole = find(content), find({**content, "beside": [{"metric": "hausdorff_95", "scores": other["scores"]}]})
+    assert alone.pop("beside") == []
+    (beside,) = whole.pop("beside")
+    assert whole == alone
+    expected = find(other)
+    assert (beside["metric"], beside["unit"], beside["cases"]) == ("hausdorff_95", "mm", 29)
+    assert beside["means"] == expected["means"] != whole["means"]
+    contrasts = [expected["primary"], *expected["others"]]
+    assert [one["effect"] for one in beside["differences"]] == [one["effect"] for one in contrasts]
+    assert beside["differences"][0]["effect"]["low"] > 0  # a larger distance, in the measure's own sign
+    names = {name for one in beside["differences"] for name in one}
+    assert names == {"budget", "method", "baseline", "seeds", "effect"}
+    one_seed = make_content(seeds=1)
+    (beside,) = find({**one_seed, "beside": [{"metric": "surface_dice", "scores": one_seed["scores"]}]})["beside"]
+    assert beside["differences"][0]["reason"].startswith("one seed alone")

@@ -75,3 +75,12 @@ def test_a_chosen_checkpoint_a_fixed_ceiling_and_cases_left_out_are_said() -> No
     assert "for every method, but for cps: chosen on a fifth of the labels, which count as labels." in text
     assert "The ceiling is a single run, whose luck is in no interval." in text
     assert "over 29 of 30 test cases" in text
+
+
+def test_other_measures_stand_behind_what_decides() -> None:
+    content = make_content()
+    assert "## Other measures" not in written(content)[1]
+    text = written({**content, "beside": [{"metric": "surface_dice", "scores": content["scores"]}]})[1]
+    assert text.index("## Labels saved") < text.index("## Other measures") < text.index("## What this does not show")
+    assert "they decide nothing" in text
+    assert "| surface_dice | 2 | mt | 5 | " in text

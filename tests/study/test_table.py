@@ -132,6 +132,36 @@ def test_of_a_detector_the_values_are_influences_and_their_mean_its_figure(metri
     assert f"| mean {metric} |" in (tmp_path / "out/study.md").read_text()
 
 
+def test_other_measures_of_the_task_are_told_as_if_the_study_were_about_them(tmp_path: Path) -> None:
+    found = {}
+    for metric in ("cpm", "sensitivity_1"):
+        (tmp_path / metric).mkdir()
+        study, specs = open_study(write_detection_plan(tmp_path / metric, metric=metric), tmp_path / metric / "out")
+        for number, spec in enumerate(specs):
+            write_detections(study, spec, number)
+        found[metric] = write_tables(study)
+    for metric, other in (("cpm", "sensitivity_1"), ("sensitivity_1", "cpm")):
+        (beside,) = found[metric]["beside"]
+        assert beside == {"metric": other, "scores": found[other]["scores"]}
+        assert beside["scores"] != found[metric]["scores"]
+        assert found[metric]["findings"]["beside"][0]["means"] == found[other]["findings"]["means"]
+
+
+def test_a_measure_that_some_run_lacks_is_left_out(tmp_path: Path) -> None:
+    study, specs = open_study(write_plan(tmp_path), tmp_path / "out")
+    for number, spec in enumerate(specs):
+        write_figures(study, spec, number / 10)
+        path = study.metrics(spec)
+        metrics = json.loads(path.read_text())
+        for one in (metrics, *metrics["cases"]):
+            one["mean"] |= {"surface_dice": 0.9, **({"hausdorff_95": None} if number else {})}
+        path.write_text(json.dumps(metrics))
+    content = write_tables(study)
+    assert [one["metric"] for one in content["beside"]] == ["surface_dice"]
+    assert content["beside"][0]["scores"][0]["means"] == [0.9, 0.9]
+    assert "## Other measures" in (tmp_path / "out/study.md").read_text()
+
+
 def test_cases_of_one_patient_are_told_by_numbers(tmp_path: Path) -> None:
     write_cases(tmp_path / "data", patients=True)
     study, specs = open_study(write_plan(tmp_path, test=4), tmp_path / "out")
