@@ -99,4 +99,5 @@ def _checked_label(entry: dict[str, Any], where: str, allowed: AllowedLabels) ->
         return entry
     rule = "a path as a string" + (", or a class as a whole number from 0" if allowed.class_labels else "")
     rule += ", or a list of one class for each box" if allowed.boxes else ""
-    raise UserError(f"{where}: `label` must be {rule}, got {label!r}.")
+    hint = "" if allowed.boxes or "box" not in entry else "; a list of boxes is for the bundle focalmix_detection"
+    raise UserError(f"{where}: `label` must be {rule}, got {label!r}{hint}.")

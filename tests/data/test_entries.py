@@ -25,6 +25,7 @@ def test_empty_labels_and_patients_are_left_out_and_patients_are_text() -> None:
         ({"image": ["a", "b"]}, "test", PATHS, r"^here must have `image`, the path of one file .* got \['a', 'b'\]"),
         ({"image": "a", "patient": True}, "test", PATHS, r"^here \(a\): `patient` must be a string, got True"),
         ({"image": "a", "label": 1}, "training", PATHS, r"^here \(a\): `label` must be a path as a string, got 1"),
+        ({"image": "a", "box": [], "label": []}, "test", PATHS, r"got \[\]; .* for the bundle focalmix_detection\.$"),
         ({"image": "a", "label": {}}, "training", BOXES, r"or a list of one class for each box, got \{\}"),
         ({"image": "a", "box": [], "label": []}, "test", BOXES._replace(names=["Background"]), r"without a background"),
     ],
