@@ -8,6 +8,7 @@ from typing import Any
 from monai_ssl.study.comparisons import compare, contrast_at, ends, named_places
 from monai_ssl.study.intervals import mean_interval
 from monai_ssl.study.limits import describe_limits
+from monai_ssl.study.measures import MEASURES
 from monai_ssl.study.savings import gap_fractions, power_law, saved_labels
 from monai_ssl.study.scores import Scores, plain, read_scores
 from monai_ssl.study.words import budget_words, effect_words, number_of, p_words, unit_of
@@ -46,7 +47,7 @@ def find(content: Mapping[str, Any]) -> dict[str, Any]:
         "unit": unit_of(content["metric"]),
         "left_out_cases": list(scores.left_out_cases),
         "left_out_runs": list(scores.left_out_runs),
-        "means": [_mean(entry, scores) for entry in content["scores"]],
+        "means": [_mean(entry, scores, content["metric"]) for entry in content["scores"]],
         **compared,
         "gap": gap_fractions(content, scores, level=_LEVEL),
         "labels_saved": saved,
@@ -56,7 +57,8 @@ def find(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mean(entry: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+def _mean(entry: Mapping[str, Any], scores: Scores, metric: str) -> dict[str, Any]:
+    """The mean of all runs at a place; its interval ends where the metric does."""
     place = (entry["budget"], entry["method"])
     seeds = scores.seeds(place) if scores.cases else []
     values = scores.array(place, seeds) if seeds else None
@@ -65,6 +67,7 @@ def _mean(entry: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
         figures["mean"] = plain(values.mean())
         if min(values.shape) > 1:
             figures = ends(mean_interval(values, level=_LEVEL))
+            figures |= {"low": max(0.0, figures["low"]), "high": min(MEASURES[metric].most, figures["high"])}
     return {
         "budget": place[0],
         "method": place[1],
@@ -86,7 +89,7 @@ def _beside(content: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, A
         "metric": other["metric"],
         "unit": unit_of(other["metric"]),
         "cases": scores.cases,
-        "means": [_mean(entry, scores) for entry in other["scores"]],
+        "means": [_mean(entry, scores, other["metric"]) for entry in other["scores"]],
         "differences": [{name: one[name] for name in shown if name in one} for one in contrasts],
     }
 

@@ -31,6 +31,19 @@ def test_means_are_over_seeds_and_the_cases_that_all_runs_have() -> None:
     assert [entry["labels"] for entry in found["means"]][:4] == [2.5, 2, 2, 4]
 
 
+@pytest.mark.parametrize(("metric", "most"), [("dice", 1.0), ("hausdorff_95", None)])
+def test_the_interval_of_a_mean_ends_where_its_metric_does(metric: str, most: float | None) -> None:
+    content = make_content(seeds=4, metric=metric)
+    entry = content["scores"][0]
+    entry["values"] = [[0.4 if seed == 0 else 1.0 - 0.01 * case for case in range(30)] for seed in range(4)]
+    mean = find(content)["means"][0]
+    assert mean["low"] < mean["mean"] < 1.0
+    assert mean["high"] > 1.0 if most is None else mean["high"] == most
+    entry["values"] = [[1.0 - value for value in values] for values in entry["values"]]
+    mean = find(content)["means"][0]
+    assert 0.0 == mean["low"] < mean["mean"] < mean["high"]
+
+
 def test_one_seed_has_means_and_no_interval() -> None:
     found = find(make_content(seeds=1))
     for entry in found["means"]:
