@@ -7,7 +7,8 @@ middle. True anchors are those that ATSS matches with a box. Printed, a seed a r
 - ``patches``, and ``true``: true anchors a patch;
 - ``target``: mean target of the true anchors;
 - above 0.5, where sharpening turns, and above 0.8, where boxes become objects: ``kept``, the share of the true anchors,
-  ``precision``, the share of true ones among all anchors there, and ``false``, others a patch.
+  ``precision``, the share of true ones among all anchors there, ``missed``, the share of objects that no anchor there
+  touches (intersection over union of 0.1, as a hit), and ``alarms``, anchors there that touch no object, a patch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
+from monai.data.box_utils import box_iou
 from monai.transforms import SpatialCrop, SpatialPad
 from torch import Tensor
 
@@ -28,6 +30,7 @@ from monai_ssl.networks.anchor_targets import soft_anchor_targets
 from monai_ssl.transforms.grid_symmetry import grid_symmetries
 
 THRESHOLDS = (0.5, 0.8)
+TOUCH = 0.1  # intersection over union
 
 
 def main(study: Path, data: Path, method: str, budget: str) -> None:
@@ -35,7 +38,7 @@ def main(study: Path, data: Path, method: str, budget: str) -> None:
     known = json.loads((study / "splits/held_out.json").read_text())
     command = [Path(sys.executable).with_name("monai-ssl"), "path", "focalmix_detection"]
     bundle = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-    names = [f"{name} {threshold}" for threshold in THRESHOLDS for name in ("kept", "precision", "false")]
+    names = [f"{name} {threshold}" for threshold in THRESHOLDS for name in ("kept", "precision", "missed", "alarms")]
     heads = ["seed", "patches", "true", "target", *names]
     _write(heads)
     _write(["---"] * len(heads))
@@ -43,11 +46,14 @@ def main(study: Path, data: Path, method: str, budget: str) -> None:
         split = json.loads((study / "splits" / budget / f"{run.name}.json").read_text())
         hidden = {case["image"] for case in split["unlabeled"]}
         cases = [case for case in known["training"] if case["image"] in hidden]
-        true, others = _targets(bundle, run, data, {**known, "training": [], "test": cases})
+        found = _targets(bundle, run, data, {**known, "training": [], "test": cases})
+        true, others = found["true"], torch.cat([found["beside"], found["away"]])
         figures = [len(true) / len(cases), true.mean().item()]
         for threshold in THRESHOLDS:
             right, wrong = (true > threshold).sum().item(), (others > threshold).sum().item()
-            figures += [right / len(true), right / max(1, right + wrong), wrong / len(cases)]
+            missed = (found["objects"] <= threshold).float().mean().item()
+            alarms = (found["away"] > threshold).sum().item() / len(cases)
+            figures += [right / len(true), right / max(1, right + wrong), missed, alarms]
         _write([run.name, str(len(cases)), *(f"{figure:.2f}" for figure in figures)])
 
 
@@ -56,8 +62,11 @@ def _write(cells: list[str]) -> None:
 
 
 @torch.no_grad()
-def _targets(bundle: Path, run: Path, data: Path, datalist: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Targets of the anchors with an object, and of all others, of all cases together."""
+def _targets(bundle: Path, run: Path, data: Path, datalist: dict[str, Any]) -> dict[str, Tensor]:
+    """Of all cases together the targets of true anchors, of others that touch an object, of those away from any.
+
+    And ``objects``, for each the highest target of an anchor that touches it.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(datalist, file)
         file.flush()
@@ -70,14 +79,18 @@ def _targets(bundle: Path, run: Path, data: Path, datalist: dict[str, Any]) -> t
     size = settings["patch_size"]
     legal = grid_symmetries(size, settings["spacing"], network.anchor_shapes, network.strides)
     flips = [symmetry for symmetry in legal if symmetry.permutation == tuple(range(len(size)))]
-    true, others = [], []
+    found: dict[str, list[Tensor]] = {"true": [], "beside": [], "away": [], "objects": []}
     for case in dataset:
         image, boxes, labels = _patch(case, size)
-        soft, _ = soft_anchor_targets(network, image, flips, temperature=1.0)
+        soft = soft_anchor_targets(network, image, flips, temperature=1.0)[0][0].amax(1)
         matched = network.match(boxes, labels, size)[0] >= 0
-        true.append(soft[0, matched].flatten())
-        others.append(soft[0, ~matched].flatten())
-    return torch.cat(true), torch.cat(others)
+        touches = torch.as_tensor(box_iou(network.anchors(size, soft.device), boxes[0])) >= TOUCH
+        near = touches.any(1) & ~matched
+        found["true"].append(soft[matched])
+        found["beside"].append(soft[near])
+        found["away"].append(soft[~near & ~matched])
+        found["objects"].append((soft[:, None] * touches).amax(0))
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def _patch(case: dict[str, Any], size: list[int]) -> tuple[Tensor, Tensor, Tensor]:
