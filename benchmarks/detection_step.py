@@ -53,10 +53,10 @@ from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.seeding import seed_torch
 
 SUPERVISED = "supervised"
-MIXING = partial(FocalMix, mix_ramp=0.0)  # at its full strength from the first step
+MIXING = partial(FocalMix, burn_in=0.0, mix_ramp=0.0)  # all at full strength from the first step
 METHODS: dict[str, Callable[..., Objective]] = {
     SUPERVISED: partial(FocalMix, image_mix=False, object_mix=0.0),
-    "pseudo_boxes": PseudoBoxes,
+    "pseudo_boxes": partial(PseudoBoxes, burn_in=0.0),
     "focalmix_1_view": partial(MIXING, views=1),
     "focalmix_2_views": partial(MIXING, views=2),
     "focalmix_4_views": partial(MIXING, views=4),

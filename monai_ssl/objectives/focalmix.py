@@ -31,10 +31,11 @@ class FocalMix(TeacherObjective):
         b_u   = boxes of g surer than object_threshold, after suppression of doubles
         (x', y') = l (x, y) + (1 - l) (partner's), l = max(b, 1 - b), b ~ Beta(eta, eta)    x of labelled and unlabelled
         within the boxes of each patch: x' <- l' x' + (1 - l') another object of the batch, rescaled
-        both come in over the first mix_ramp of the run: 1 - l times r, and an object is mixed with chance r
+        both come in over mix_ramp of the run: 1 - l times r, and an object is mixed with chance r
         L_classification = focal(f(x'), y') of all anchors of the labelled patches
         L_unlabeled      = the same of the unlabelled patches
         L_box            = smooth L1 of the codes of anchors with a labelled object, own times l or the partner's, 1 - l
+        while progress < burn_in: r = 0, L_unlabeled = 0, and f sees x alone
         after the step, with a moving average: g <- a g + (1 - a) f,  a = min(1 - 1/(t + 1), decay)
 
     Both focal losses are sums over all anchors, none left out and none sampled, both divided by the number of anchors
@@ -42,7 +43,8 @@ class FocalMix(TeacherObjective):
     stream, and with ``image_mix`` and ``object_mix`` off, this is the supervised detector with focal loss.
 
     At first the targets of unlabelled patches are noise, and mixed from the first step on they keep the detector from
-    learning what the labels say; hence the ramp r, which is that of
+    learning what the labels say; so does a batch norm that normalises few objects with many patches that have none.
+    Hence the burn-in, in which labelled patches teach alone, and then the ramp r, which is that of
     :func:`~monai_ssl.utils.schedules.ramp_up`.
 
     Passes: g 1 of K B_u without gradient, f 1 of B_l + B_u with gradient.
@@ -50,7 +52,7 @@ class FocalMix(TeacherObjective):
     Logged are ``mass``, the mean over unlabelled patches of the sum of their targets, ``sure``, the mean number of
     their anchors with a target above 0.5, ``objects``, the mean number of their boxes b_u, and ``positive``, the mean
     number of anchors with an object in a labelled patch. Where ``sure`` is 0 for long, nothing but background is
-    learned from unlabelled patches.
+    learned from unlabelled patches. In the burn-in all but ``positive`` are NaN.
 
     Args:
         network: the detector.
@@ -62,7 +64,8 @@ class FocalMix(TeacherObjective):
         eta: both parameters of the Beta distribution that l is drawn from, above 0.
         image_mix: mix whole patches.
         object_mix: chance that an object is blended with another one, in [0, 1]; after the ramp.
-        mix_ramp: share of the run until both kinds of mixing have their full strength, in [0, 1]; 0: from the start.
+        burn_in: share of the run in which labelled patches teach alone, in [0, 1].
+        mix_ramp: share of the run from there until both kinds of mixing have their full strength, in [0, 1].
         object_threshold: confidence above which a box of an unlabelled patch is an object, in [0, 1).
         decay: the largest decay of a moving average that makes the targets and is deployed, in [0, 1), 0.99 say; None:
             the detector makes them itself and is deployed, as in the paper.
@@ -76,7 +79,8 @@ class FocalMix(TeacherObjective):
         D. Wang et al.: FocalMix: Semi-Supervised Learning for 3D Medical Image Detection, CVPR 2020,
         https://arxiv.org/abs/2003.09108, whose code is not public. Ours, as the paper is silent: l of one half at least
         (MixMatch), so that a patch keeps its place in the batch; the divisors; the threshold of objects; box regression
-        from the partner's objects, too, each weighted by its part of the mix.
+        from the partner's objects, too, each weighted by its part of the mix; the burn-in, after Y.-C. Liu et al.:
+        Unbiased Teacher for Semi-Supervised Object Detection, ICLR 2021, https://arxiv.org/abs/2102.09480, section 3.1.
     """
 
     network: Detector
@@ -91,6 +95,7 @@ class FocalMix(TeacherObjective):
         eta: float = 0.2,
         image_mix: bool = True,
         object_mix: float = 1.0,
+        burn_in: float = 0.2,
         mix_ramp: float = 0.4,
         object_threshold: float = 0.8,
         decay: float | None = None,
@@ -104,7 +109,7 @@ class FocalMix(TeacherObjective):
         for name, value in (("temperature", temperature), ("eta", eta)):
             if not value > 0.0:
                 raise ValueError(f"`{name}` must be above 0, got {value}.")
-        for name, value in (("object_mix", object_mix), ("mix_ramp", mix_ramp)):
+        for name, value in (("object_mix", object_mix), ("burn_in", burn_in), ("mix_ramp", mix_ramp)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
         self.spacing = tuple(spacing)
@@ -113,6 +118,7 @@ class FocalMix(TeacherObjective):
         self.eta = eta
         self.image_mix = image_mix
         self.object_mix = object_mix
+        self.burn_in = burn_in
         self.mix_ramp = mix_ramp
         self.loss = loss
         self.teacher: nn.Module | None = None if decay is None else make_teacher(network)
@@ -120,6 +126,11 @@ class FocalMix(TeacherObjective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``classification``, ``box`` and, where there are unlabelled images, ``unlabeled``."""
         labeled = self.stream(batch, "labeled")
+        if "unlabeled" in batch and self.progress < self.burn_in:
+            terms = self.forward({"labeled": labeled})
+            nothing = torch.zeros_like(terms["classification"].detach())
+            self.figures |= dict.fromkeys(("mass", "sure", "objects"), nothing / 0)
+            return {**terms, "unlabeled": nothing}
         images, boxes, labels = labeled["image"], labeled["box"], labeled["label"]
         count = len(images)
         matched = self.network.match(boxes, labels, images.shape[2:])
@@ -131,7 +142,7 @@ class FocalMix(TeacherObjective):
             boxes = torch.cat([boxes, found])
         own = images.new_ones(len(images))
         partners = torch.arange(len(images), device=images.device)
-        strength = ramp_up(self.progress, length=self.mix_ramp)
+        strength = ramp_up(self.progress, length=self.mix_ramp, start=self.burn_in)
         if self.image_mix:
             own = 1.0 - strength * (1.0 - draw_weights(len(images), self.eta, dominant=True, device=images.device))
             partners = draw_partners(len(images), images.device)

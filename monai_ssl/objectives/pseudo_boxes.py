@@ -27,6 +27,7 @@ class PseudoBoxes(TeacherObjective):
         y, y_u           = 1 where an anchor is matched with an object of that class, else 0
         L_classification = focal(f(x), y),  L_unlabeled = focal(f(u), y_u)         all anchors
         L_box            = smooth L1 of the codes of the anchors matched with an object of b
+        while progress < burn_in: L_unlabeled = 0, and f sees x alone
         after the step, with a moving average: g <- a g + (1 - a) f,  a = min(1 - 1/(t + 1), decay)
 
     What is not found is taken for background, so that a detector that misses learns to miss: the baseline that soft
@@ -35,13 +36,15 @@ class PseudoBoxes(TeacherObjective):
     Passes: g 1 of B_u without gradient, in evaluation mode, f 1 of B_l + B_u with gradient.
 
     Logged are ``objects``, the mean number of pseudo-boxes in an unlabelled patch, and ``positive``, the mean number of
-    anchors with an object in a labelled patch.
+    anchors with an object in a labelled patch. In the burn-in, for which see
+    :class:`~monai_ssl.objectives.FocalMix`, ``objects`` is NaN.
 
     Args:
         network: the detector.
         loss: of every element of logits, with targets in [0, 1] of the same shape, such as
             :class:`~monai_ssl.losses.SoftTargetFocalLoss` with ``reduction="none"``.
         threshold: confidence above which a box is an object, in [0, 1).
+        burn_in: share of the run in which labelled patches teach alone, in [0, 1].
         decay: the largest decay of a moving average that makes the boxes and is deployed, in [0, 1); None: the detector
             makes them itself and is deployed.
         weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``classification``, ``box`` and
@@ -62,16 +65,25 @@ class PseudoBoxes(TeacherObjective):
         network: Detector,
         loss: Callable[[Tensor, Tensor], Tensor],
         threshold: float = 0.8,
+        burn_in: float = 0.2,
         decay: float | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(network, 0.0 if decay is None else decay, threshold, weights)
+        if not 0.0 <= burn_in <= 1.0:
+            raise ValueError(f"`burn_in` must be in [0, 1], got {burn_in}.")
+        self.burn_in = burn_in
         self.loss = loss
         self.teacher: nn.Module | None = None if decay is None else make_teacher(network)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``classification``, ``box`` and, where there are unlabelled images, ``unlabeled``."""
         labeled = self.stream(batch, "labeled")
+        if "unlabeled" in batch and self.progress < self.burn_in:
+            terms = self.forward({"labeled": labeled})
+            nothing = torch.zeros_like(terms["classification"].detach())
+            self.figures["objects"] = nothing / 0
+            return {**terms, "unlabeled": nothing}
         images, boxes, labels = labeled["image"], labeled["box"], labeled["label"]
         count, size, detector = len(images), images.shape[2:], self.network
         matched = detector.match(boxes, labels, size)

@@ -18,19 +18,20 @@ def constant(step: int, *, value: float) -> float:
     return value
 
 
-def ramp_up(step: float, *, length: float, maximum: float = 1.0) -> float:
+def ramp_up(step: float, *, length: float, maximum: float = 1.0, start: float = 0.0) -> float:
     r"""Gaussian ramp-up of a term's weight.
 
-    .. math:: w(t) = w_{max} \exp(-5 (1 - \min(t / T, 1))^2)
+    .. math:: w(t) = w_{max} \exp(-5 (1 - \min((t - t_0) / T, 1))^2) \text{ from } t_0 \text{ on, before } 0
 
     Args:
         step: optimiser steps done so far, :math:`t`.
-        length: steps until the maximum is reached, :math:`T`; 0 gives the maximum at once. The literature often
-            counts epochs or blocks of 150 steps: here it is always steps, or both are shares of the run.
+        length: steps from the start until the maximum is reached, :math:`T`; 0 gives the maximum at once. The
+            literature often counts epochs or blocks of 150 steps: here it is steps, or all are shares of the run.
         maximum: final value :math:`w_{max}`.
+        start: steps before the ramp begins, :math:`t_0`.
 
     Raises:
-        ValueError: when ``length`` is negative.
+        ValueError: when ``length`` or ``start`` is negative.
 
     Reference:
         S. Laine, T. Aila: Temporal Ensembling for Semi-Supervised Learning, ICLR 2017,
@@ -38,7 +39,11 @@ def ramp_up(step: float, *, length: float, maximum: float = 1.0) -> float:
     """
     if length < 0:
         raise ValueError(f"`length` must be 0 or more steps, got {length}.")
-    done = 1.0 if length == 0 else min(step / length, 1.0)
+    if start < 0:
+        raise ValueError(f"`start` must be 0 or more steps, got {start}.")
+    if step < start:
+        return 0.0
+    done = 1.0 if length == 0 else min((step - start) / length, 1.0)
     return maximum * math.exp(-5.0 * (1.0 - done) ** 2)
 
 

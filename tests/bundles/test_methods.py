@@ -29,7 +29,7 @@ METHOD_KEYS = {
         *("unlabeled_batch_size", "views", "crop_size", "out_channels", "augmentation", "masking", "pretext"),
         *("heads", "tasks", "term_weights", "objective"),
     ],
-    DETECTION: ["labeled_batch_size", "unlabeled_batch_size", "ramp_steps", "term_weights", "objective"],
+    DETECTION: ["labeled_batch_size", "unlabeled_batch_size", "burn_in", "ramp_steps", "term_weights", "objective"],
 }
 DEFAULT = {BUNDLE: "entropy_minimisation", PRETRAINING: "volume_fusion", DETECTION: "focalmix"}
 ALL = [

@@ -29,7 +29,8 @@ def batch() -> boxes.Batch:
 def method(network: Detector | None = None, **arguments: Any) -> FocalMix:
     loss = SoftTargetFocalLoss(reduction="none")
     # mixing at its full strength, unless a test is about the way there
-    objective = FocalMix(network or boxes.detector(), **{"loss": loss, "views": 2, "mix_ramp": 0.0, **arguments})
+    at_once: dict[str, Any] = {"loss": loss, "views": 2, "burn_in": 0.0, "mix_ramp": 0.0}
+    objective = FocalMix(network or boxes.detector(), **{**at_once, **arguments})
     if objective.teacher is not None:
         helpers.perturb([objective.teacher], 0.1)
     return objective
@@ -180,8 +181,8 @@ def test_mixing_comes_in_over_the_ramp(monkeypatch: pytest.MonkeyPatch, batch: b
 
     monkeypatch.setattr(module, "mix_up", note)
     monkeypatch.setattr(module, "draw_object_partners", nobody)
-    objective = method(mix_ramp=0.4, object_mix=0.5)
-    for progress, strength in ((0.0, math.exp(-5.0)), (0.1, math.exp(-5.0 * 0.75**2)), (0.4, 1.0), (0.9, 1.0)):
+    objective = method(burn_in=0.1, mix_ramp=0.4, object_mix=0.5)
+    for progress, strength in ((0.1, math.exp(-5.0)), (0.2, math.exp(-5.0 * 0.75**2)), (0.5, 1.0)):
         objective.progress = progress
         objective(batch)
         assert given.pop() == pytest.approx([1 - strength * (1 - weight) for weight in weights])
@@ -217,6 +218,25 @@ def test_without_mixing_and_unlabelled_patches_it_is_the_supervised_detector(bat
         assert torch.allclose(mine.grad, theirs.grad, atol=1e-5)
 
 
+def test_in_the_burn_in_it_is_the_supervised_detector_to_the_last_bit(batch: boxes.Batch) -> None:
+    network = boxes.detector()
+    alone, both = method(copy.deepcopy(network), **PLAIN), method(network, burn_in=0.2)
+    both.progress = 0.19
+    expected, terms = alone({"labeled": batch["labeled"]}), both(batch)
+    assert list(terms) == TERMS
+    assert [terms[name].item() for name in TERMS] == [expected["classification"].item(), expected["box"].item(), 0.0]
+    assert list(both.figures) == ["positive", "mass", "sure", "objects"]
+    assert all(both.figures[name].isnan() for name in ("mass", "sure", "objects"))
+    alone.total(expected).backward()
+    both.total(terms).backward()
+    for mine, theirs in zip(alone.network.parameters(), network.parameters(), strict=True):
+        assert torch.equal(mine.grad, theirs.grad)
+    assert all(map(torch.equal, alone.network.buffers(), network.buffers()))  # no unlabelled patch in batch statistics
+    both.progress = 0.2
+    assert both(batch)["unlabeled"].item() > 0
+    assert both.figures["mass"].item() > 0
+
+
 def test_targets_come_from_the_average(batch: boxes.Batch) -> None:
     objective = method(decay=0.9, **PLAIN)
     objective(batch)
@@ -238,6 +258,7 @@ def test_targets_come_from_the_average(batch: boxes.Batch) -> None:
         ({"temperature": 0.0}, "`temperature` must be above 0, got 0.0"),
         ({"eta": -1.0}, "`eta` must be above 0, got -1.0"),
         ({"object_mix": 1.2}, r"`object_mix` must be in \[0, 1\], got 1.2"),
+        ({"burn_in": 1.1}, r"`burn_in` must be in \[0, 1\], got 1.1"),
         ({"mix_ramp": -0.1}, r"`mix_ramp` must be in \[0, 1\], got -0.1"),
         ({"object_threshold": 1.0}, r"`object_threshold` must be in \[0, 1\), got 1.0"),
         ({"decay": 1.0}, r"`decay` must be in \[0, 1\), got 1.0"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ def batch() -> boxes.Batch:
 
 
 def method(network: Detector | None = None, **arguments: Any) -> PseudoBoxes:
-    objective = PseudoBoxes(network or boxes.detector(), SoftTargetFocalLoss(reduction="none"), **arguments)
+    loss = SoftTargetFocalLoss(reduction="none")
+    objective = PseudoBoxes(network or boxes.detector(), loss, **{"burn_in": 0.0, **arguments})
     if objective.teacher is not None:
         helpers.perturb([objective.teacher], 0.1)
     return objective
@@ -79,6 +81,18 @@ def test_the_labelled_terms_are_those_of_the_supervised_detector(batch: boxes.Ba
         assert alone[name].item() == pytest.approx(supervised[name].item(), rel=1e-5)
 
 
+def test_in_the_burn_in_labelled_patches_teach_alone(batch: boxes.Batch) -> None:
+    network = boxes.detector()
+    expected = method(copy.deepcopy(network))({"labeled": batch["labeled"]})
+    objective = method(network, burn_in=0.2)
+    objective.progress = 0.19
+    terms = objective(batch)
+    assert [terms[name].item() for name in TERMS] == [expected["classification"].item(), expected["box"].item(), 0.0]
+    assert objective.figures["objects"].isnan()
+    objective.progress = 0.2
+    assert objective(batch)["unlabeled"].item() > 0
+
+
 def test_patches_without_a_box_train(batch: boxes.Batch) -> None:
     objective = method()
     terms = objective(boxes.without_objects(batch))
@@ -90,3 +104,5 @@ def test_patches_without_a_box_train(batch: boxes.Batch) -> None:
 def test_messages() -> None:
     with pytest.raises(ValueError, match=r"`threshold` must be in \[0, 1\), got 1.0"):
         method(threshold=1.0)
+    with pytest.raises(ValueError, match=r"`burn_in` must be in \[0, 1\], got -0.1"):
+        method(burn_in=-0.1)

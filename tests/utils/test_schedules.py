@@ -26,6 +26,12 @@ def test_no_ramp_is_the_maximum_at_once() -> None:
     assert ramp_up(0, length=0, maximum=0.7) == 0.7
 
 
+def test_a_ramp_that_starts_later_is_zero_until_then() -> None:
+    late = [ramp_up(step, length=40, maximum=0.7, start=10) for step in range(80)]
+    assert late[:10] == [0.0] * 10
+    assert late[10:] == [ramp_up(step, length=40, maximum=0.7) for step in range(70)]
+
+
 @pytest.mark.parametrize(("length", "maximum"), [(0, 0.5), (1, 1.0), (7, -2.0)])
 def test_switch_on_is_zero_for_exactly_its_length(length: int, maximum: float) -> None:
     values = [switch_on(step, length=length, maximum=maximum) for step in range(10)]
@@ -71,6 +77,8 @@ def test_ema_decay_is_bounded() -> None:
 def test_arguments_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`length` must be 0 or more steps, got -1\."):
         ramp_up(0, length=-1)
+    with pytest.raises(ValueError, match="`start` must be 0 or more steps, got -1"):
+        ramp_up(0, length=1, start=-1)
     with pytest.raises(ValueError, match=r"`length` must be 0 or more steps, got -2\."):
         switch_on(0, length=-2)
     with pytest.raises(ValueError, match=r"`total` must be at least 1 step, got 0\."):
