@@ -6,6 +6,8 @@ middle. True anchors are those that ATSS matches with a box. Printed, a seed a r
 
 - ``patches``, and ``true``: true anchors a patch;
 - ``target``: mean target of the true anchors;
+- ``one view`` and ``views``: average precision of the true anchors among all, by what the detector says of the patch as
+  it is, and by the targets, which tells what looking from several sides adds;
 - above 0.5, where sharpening turns, and above 0.8, where boxes become objects: ``kept``, the share of the true anchors,
   ``precision``, the share of true ones among all anchors there, ``missed``, the share of objects that no anchor there
   touches (intersection over union of 0.1, as a hit), and ``alarms``, anchors there that touch no object, a patch.
@@ -17,6 +19,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data.box_utils import box_iou
 from monai.transforms import SpatialCrop, SpatialPad
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from monai_ssl.networks.anchor_targets import soft_anchor_targets
@@ -39,7 +43,7 @@ def main(study: Path, data: Path, method: str, budget: str) -> None:
     command = [Path(sys.executable).with_name("monai-ssl"), "path", "focalmix_detection"]
     bundle = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
     names = [f"{name} {threshold}" for threshold in THRESHOLDS for name in ("kept", "precision", "missed", "alarms")]
-    heads = ["seed", "patches", "true", "target", *names]
+    heads = ["seed", "patches", "true", "target", "one view", "views", *names]
     _write(heads)
     _write(["---"] * len(heads))
     for run in sorted((study / "runs" / budget / method).glob("seed*")):
@@ -48,7 +52,8 @@ def main(study: Path, data: Path, method: str, budget: str) -> None:
         cases = [case for case in known["training"] if case["image"] in hidden]
         found = _targets(bundle, run, data, {**known, "training": [], "test": cases})
         true, others = found["true"], torch.cat([found["beside"], found["away"]])
-        figures = [len(true) / len(cases), true.mean().item()]
+        ranked = [average_precision_score(found["is true"], found[name]) for name in ("one view", "views")]
+        figures = [len(true) / len(cases), true.mean().item(), *ranked]
         for threshold in THRESHOLDS:
             right, wrong = (true > threshold).sum().item(), (others > threshold).sum().item()
             missed = (found["objects"] <= threshold).float().mean().item()
@@ -65,7 +70,8 @@ def _write(cells: list[str]) -> None:
 def _targets(bundle: Path, run: Path, data: Path, datalist: dict[str, Any]) -> dict[str, Tensor]:
     """Of all cases together the targets of true anchors, of others that touch an object, of those away from any.
 
-    And ``objects``, for each the highest target of an anchor that touches it.
+    And ``objects``, for each the highest target of an anchor that touches it; and of all anchors ``one view``, what the
+    patch as it is says, ``views``, the target, and ``is true``.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(datalist, file)
@@ -79,10 +85,12 @@ def _targets(bundle: Path, run: Path, data: Path, datalist: dict[str, Any]) -> d
     size = settings["patch_size"]
     legal = grid_symmetries(size, settings["spacing"], network.anchor_shapes, network.strides)
     flips = [symmetry for symmetry in legal if symmetry.permutation == tuple(range(len(size)))]
-    found: dict[str, list[Tensor]] = {"true": [], "beside": [], "away": [], "objects": []}
+    found: dict[str, list[Tensor]] = defaultdict(list)
     for case in dataset:
         image, boxes, labels = _patch(case, size)
-        soft = soft_anchor_targets(network, image, flips, temperature=1.0)[0][0].amax(1)
+        once, soft = (
+            soft_anchor_targets(network, image, views, temperature=1.0)[0][0].amax(1) for views in (flips[:1], flips)
+        )
         matched = network.match(boxes, labels, size)[0] >= 0
         touches = torch.as_tensor(box_iou(network.anchors(size, soft.device), boxes[0])) >= TOUCH
         near = touches.any(1) & ~matched
@@ -90,6 +98,8 @@ def _targets(bundle: Path, run: Path, data: Path, datalist: dict[str, Any]) -> d
         found["beside"].append(soft[near])
         found["away"].append(soft[~near & ~matched])
         found["objects"].append((soft[:, None] * touches).amax(0))
+        for name, values in (("one view", once), ("views", soft), ("is true", matched)):
+            found[name].append(values)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
