@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import locale
 import os
 import random
 import zlib
@@ -14,6 +16,7 @@ import torch
 
 DATA_VARIABLE = "MONAI_SSL_TEST_DATA"
 DATA_FIXTURES = {"hippocampus"}
+LOCALE = locale.setlocale(locale.LC_CTYPE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,3 +72,20 @@ def seeded(request: pytest.FixtureRequest) -> Iterator[None]:
     Randomizable.R = np.random.RandomState(seed)
     yield
     Randomizable.R = shared
+
+
+@contextlib.contextmanager
+def same_locale() -> Iterator[None]:
+    """Fail where a library left the process in another locale: text files of the tests after it would be ASCII."""
+    yield
+    left = locale.setlocale(locale.LC_CTYPE)
+    if left != LOCALE:
+        locale.setlocale(locale.LC_CTYPE, LOCALE)
+        pytest.fail(f"the process speaks {left} after it, and {LOCALE} before; see write_dicom in tests/data")
+
+
+@pytest.fixture(autouse=True)
+def locale_is_put_back() -> Iterator[None]:
+    """No test changes how the next one reads a text file."""
+    with same_locale():
+        yield

@@ -193,7 +193,27 @@ def unsafe_call(call: ast.Call) -> str:
     return ""
 
 
-RULES = [wrong_imports, circles, missing_tests, unwanted, unpickled]
+def unspoken_encodings(root: Path) -> list[str]:
+    """Complain of text whose encoding the machine's locale would choose: the libraries beside us change it."""
+    complaints = []
+    for path in modules(root).values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and is_text(node) and not {k.arg for k in node.keywords} & {"encoding", None}:
+                complaints.append(f'{path.relative_to(root)}:{node.lineno}: text without encoding="utf-8"')
+    return complaints
+
+
+def is_text(call: ast.Call) -> bool:
+    """Tell a call that opens, reads or writes a text file, or talks text with a process."""
+    method = isinstance(call.func, ast.Attribute)
+    name = call.func.attr if method else getattr(call.func, "id", "")
+    if name == "open":
+        modes = call.args[0 if method else 1 :][:1] + [k.value for k in call.keywords if k.arg == "mode"]
+        return all(isinstance(mode, ast.Constant) and "b" not in str(mode.value) for mode in modes)
+    return name in {"read_text", "write_text"} or any(k.arg in {"text", "universal_newlines"} for k in call.keywords)
+
+
+RULES = [wrong_imports, circles, missing_tests, unwanted, unpickled, unspoken_encodings]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -223,12 +243,14 @@ GOOD = {
     "monai_ssl/losses/dice.py": "from monai_ssl.losses.base import L\nD = L\nx.to(device)\n",
     "monai_ssl/data/split.py": "from monai_ssl import __version__\n",
     "monai_ssl/data/lists.py": "from .split import S\n",
+    "monai_ssl/data/texts.py": "open('a', 'rb')\np.open(mode='ab')\nz.open(e)\np.read_text(encoding='utf-8')\n",
     "monai_ssl/cli/split.py": "import monai_ssl.data.lists\nprint(1)\n",
     "tests/utils/test_keys.py": "",
     "tests/losses/test_base.py": "",
     "tests/losses/test_dice.py": "",
     "tests/data/test_split.py": "",
     "tests/data/test_lists.py": "",
+    "tests/data/test_texts.py": "",
     "tests/cli/test_split.py": "",
 }
 
@@ -278,6 +300,12 @@ def test_a_good_tree_passes(rule: Callable[[Path], list[str]], tmp_path: Path) -
         (unpickled, "data/split.py", "eval(text)\n", "eval; it runs"),
         (unpickled, "data/split.py", "torch.jit.load(p)\n", "torch.jit.load; it runs"),
         (unpickled, "data/split.py", "torch.serialization.add_safe_globals([A])\n", "nothing more than tensors"),
+        (unspoken_encodings, "data/split.py", "x = 1\nopen(p)\n", 'split.py:2: text without encoding="utf-8"'),
+        (unspoken_encodings, "data/split.py", "open(p, 'a', newline='')\n", "text without encoding"),
+        (unspoken_encodings, "data/split.py", "p.open('w')\n", "text without encoding"),
+        (unspoken_encodings, "data/split.py", "p.read_text()\n", "text without encoding"),
+        (unspoken_encodings, "data/split.py", "p.write_text(t)\n", "text without encoding"),
+        (unspoken_encodings, "data/split.py", "run(c, text=True)\n", "text without encoding"),
     ],
 )
 def test_a_broken_tree_is_told(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import locale
 import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import data_folder
+from tests.conftest import LOCALE, data_folder, same_locale
 
 
 def test_one_thread() -> None:
@@ -19,6 +20,12 @@ def test_seed_depends_on_the_test_alone(request: pytest.FixtureRequest) -> None:
     drawn = torch.rand(3)
     torch.manual_seed(zlib.crc32(request.node.nodeid.encode()))
     assert torch.equal(drawn, torch.rand(3))
+
+
+def test_another_locale_is_told_and_put_back() -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"the process speaks C after it"), same_locale():
+        locale.setlocale(locale.LC_CTYPE, "C")
+    assert locale.setlocale(locale.LC_CTYPE) == LOCALE
 
 
 def test_absent_data_is_skipped_with_the_remedy(tmp_path: Path) -> None:

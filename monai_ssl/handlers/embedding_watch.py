@@ -278,7 +278,7 @@ def _table(rows: Sequence[Row]) -> bytes:
 def _rows_until(path: Path, step: int) -> list[Row]:
     if not path.is_file():
         return []
-    with open(path, newline="") as stream:
+    with open(path, newline="", encoding="utf-8") as stream:
         table = list(csv.DictReader(stream))
     return [
         {name: int(cell) if name == "step" else float(cell) for name, cell in row.items() if cell}

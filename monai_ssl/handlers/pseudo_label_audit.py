@@ -285,7 +285,7 @@ class PseudoLabelAudit:
 def _rows_until(path: Path, step: int) -> list[Row]:
     if not path.is_file():
         return []
-    with open(path, newline="") as stream:
+    with open(path, newline="", encoding="utf-8") as stream:
         table = list(csv.DictReader(stream))
     rows = [{name: float(cell or "nan") for name, cell in row.items()} for row in table]
     return [{**row, "step": int(row["step"])} for row in rows if row["step"] <= step]

@@ -53,7 +53,7 @@ class StepLog:
         self._started, self._last = True, time.perf_counter()
         rows: list[dict[str, str]] = []
         if engine.state.iteration > 0 and self.path.is_file():
-            with open(self.path, newline="") as stream:
+            with open(self.path, newline="", encoding="utf-8") as stream:
                 rows = [row for row in csv.DictReader(stream) if _is_before(row, engine.state.iteration)]
         self._columns = list(rows[0]) if rows else []
         table = io.StringIO(newline="")
@@ -71,7 +71,7 @@ class StepLog:
         row |= {name: figure.item() for name, figure in output.get("figures", {}).items()}
         row |= {"lr": engine.optimizer.param_groups[0]["lr"], "seconds": round(now - self._last, 6)}
         row[f"validation_{self.metric}"] = "" if self._validated is None else self._validated
-        with open(self.path, "a", newline="") as stream:
+        with open(self.path, "a", newline="", encoding="utf-8") as stream:
             if not self._columns:
                 self._columns = list(row)
                 csv.writer(stream).writerow(self._columns)

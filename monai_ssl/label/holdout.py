@@ -50,7 +50,7 @@ def _read(path: Path) -> tuple[set[str], set[str]]:
     if not path.is_file():
         return set(), set()
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return set(content["learned"]), set(content["validation"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read; remove it to part the labelled studies anew ({error!r}).") from error

@@ -54,7 +54,7 @@ def training_stats(models: str | os.PathLike[str]) -> dict[str, Any]:
     run = newest_run(models)
     if run is None:
         return {}
-    with open(run / RunFiles.STEPS, newline="") as stream:
+    with open(run / RunFiles.STEPS, newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     if not rows:
         return {}
@@ -80,7 +80,7 @@ def training_stats(models: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _planned(run: Path, step: int) -> int:
     try:
-        settings = json.loads((run / RunFiles.MANIFEST).read_text())["settings"]
+        settings = json.loads((run / RunFiles.MANIFEST).read_text(encoding="utf-8"))["settings"]
         return max(step, int(settings["max_steps"]))
     except (OSError, ValueError, KeyError, TypeError):
         return step

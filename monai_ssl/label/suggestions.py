@@ -65,7 +65,7 @@ class Suggestions:
     def read(self) -> dict[str, Any]:
         """The last ranking: see :func:`~monai_ssl.engines.suggestion.write_suggestions`; empty before there is one."""
         try:
-            content: dict[str, Any] = json.loads((self.folder / "suggestions.json").read_text())
+            content: dict[str, Any] = json.loads((self.folder / "suggestions.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return content
@@ -122,7 +122,7 @@ class Suggestions:
 
     def _last_stamp(self) -> Any:
         try:
-            return json.loads((self.folder / "of.json").read_text()) if self.read() else None
+            return json.loads((self.folder / "of.json").read_text(encoding="utf-8")) if self.read() else None
         except (OSError, ValueError):
             return None
 
@@ -141,7 +141,9 @@ class Suggestions:
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file"]
         command.append(str(bundle / "configs" / "suggest.yaml"))
         command += [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+        )
         with contextlib.suppress(OSError):  # it may have ended already
             os.setpriority(os.PRIO_PROCESS, process.pid, 15)
         told = process.communicate()[1]

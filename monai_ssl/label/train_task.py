@@ -153,7 +153,7 @@ def _with_nifti(case: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _with_boxes(case: dict[str, Any]) -> dict[str, Any]:
     """A case of a data list from one whose label is a file of markups, with boxes in LPS."""
     try:
-        markups = json.loads(Path(case["label"]).read_text())["markups"]
+        markups = json.loads(Path(case["label"]).read_text(encoding="utf-8"))["markups"]
         boxes = [[float(value) for value in (*box["center"], *box["size"])] for box in markups]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

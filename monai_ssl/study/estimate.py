@@ -70,7 +70,7 @@ def pretrainings_left(study: Study, specs: Iterable[RunSpec]) -> list[PretrainSp
 
 def read_times(steps: Path) -> tuple[int, float]:
     """Return the number of optimiser steps in a ``steps.csv`` and the seconds that they took."""
-    with open(steps, newline="") as stream:
+    with open(steps, newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     return (int(rows[-1]["step"]) if rows else 0), sum(float(row["seconds"]) for row in rows)
 

@@ -47,7 +47,7 @@ def run_bundle(
     Raises:
         UserError: when the process fails.
     """
-    with open(console, "a") as stream:
+    with open(console, "ab") as stream:
         # MONAI warns of every config that it reads; these are our own
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         status = subprocess.run(bundle_command(bundle, configs, settings), stdout=stream, env=environment).returncode

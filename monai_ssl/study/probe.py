@@ -96,5 +96,5 @@ def _time(study: Study, step: Step, console: Path, threads: int, name: str) -> t
 
 
 def _seconds(table: Path) -> list[float]:
-    with open(table, newline="") as stream:
+    with open(table, newline="", encoding="utf-8") as stream:
         return [float(row["seconds"]) for row in csv.DictReader(stream)]

@@ -63,7 +63,7 @@ def choose(study: Study) -> Choice | None:
     figures: dict[str, list[float | None]] = {method.label: [] for method in plan.methods}
     for spec in study.possible(screen_runs(plan)):
         done = study.is_finished(spec)
-        mean = json.loads(study.metrics(spec, part).read_text())["mean"][plan.metric] if done else None
+        mean = json.loads(study.metrics(spec, part).read_text(encoding="utf-8"))["mean"][plan.metric] if done else None
         figures[spec.method.label].append(mean)
     means = {label: _mean(values) for label, values in figures.items()}
     sign = 1 if plan.metric in LOWER_IS_BETTER else -1

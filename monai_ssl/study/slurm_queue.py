@@ -155,7 +155,7 @@ def task_states(names: Collection[str]) -> dict[tuple[str, int], TaskState] | No
     command = ["squeue", f"--user={os.getuid()}", f"--name={','.join(names)}", "--states=all", "--array", "--noheader"]
     try:
         answer = subprocess.run(
-            [*command, "--format=%j|%i|%T|%r"], check=True, capture_output=True, text=True, timeout=120
+            [*command, "--format=%j|%i|%T|%r"], check=True, capture_output=True, encoding="utf-8", timeout=120
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

@@ -179,7 +179,7 @@ def _use_trained_values(weights: Path) -> None:
     if not path.is_file():
         return
     try:
-        trained = json.loads(path.read_text())
+        trained = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}). Restore it from the training run.") from error
     if not isinstance(trained, dict):

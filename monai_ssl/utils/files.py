@@ -98,7 +98,7 @@ class FolderLock:
 
     def __init__(self, folder: str | os.PathLike[str], patience: float = 2.0) -> None:
         self.path = Path(folder) / ".lock"
-        self._stream = open(self.path, "a")  # noqa: SIM115  the lock lives as long as the open file
+        self._stream = open(self.path, "ab")  # noqa: SIM115  the lock lives as long as the open file
         last = time.monotonic() + patience
         while not self._held():
             if time.monotonic() > last:

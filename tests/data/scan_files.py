@@ -84,7 +84,12 @@ def write_series(
         for tag, value in header.items():
             one.SetMetaData(tag, value)
         writer.SetFileName(str(folder / name.format(number * 5 % depth if depth % 5 else depth - 1 - number)))
-        spoken = locale.setlocale(locale.LC_ALL)
-        writer.Execute(one)  # leaves the process in the locale "C", where text files are ASCII
-        locale.setlocale(locale.LC_ALL, spoken)
+        write_dicom(writer, one)
     return folder
+
+
+def write_dicom(writer: sitk.ImageFileWriter, image: sitk.Image) -> None:
+    """Write a slice and put the locale back: GDCM leaves the process in "C", where text files are ASCII."""
+    spoken = locale.setlocale(locale.LC_ALL)
+    writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, spoken)

@@ -10,7 +10,7 @@ from monai.transforms import LoadImage
 
 from monai_ssl.data.readers import ScanReader
 from monai_ssl.utils.errors import UserError
-from tests.data.scan_files import FILES, SHAPE, itk_image, oblique_affine, voxels, write_scan, write_series
+from tests.data.scan_files import FILES, SHAPE, itk_image, oblique_affine, voxels, write_dicom, write_scan, write_series
 
 
 def load(path: Path, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def test_slices_that_are_scaled_each_on_its_own_keep_fractions(tmp_path: Path) -
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(folder / "005.dcm"))
-    writer.Execute(scaled)
+    write_dicom(writer, scaled)
     array, _ = load(folder)
     assert np.array_equal(array[0, :, :, 1], voxels()[:, :, 1] * np.float32(0.5))  # the fifth file is the second slice
 
