@@ -47,8 +47,14 @@ def try_patch(
         patch_size: voxels along each axis.
 
     Raises:
-        UserError: when the patch does not go through.
+        UserError: when the patch does not go through, or has sides that are no whole numbers.
     """
+    if not _counts([in_channels]):
+        raise UserError(f"in_channels takes a whole number from 1 on, got {in_channels!r}.")
+    if not _counts(patch_size):
+        raise UserError(
+            f"patch_size takes a whole number from 1 on for each axis, as [96, 96, 96], got {patch_size!r}."
+        )
     given = next(network.parameters())
     patch = torch.zeros(1, in_channels, *patch_size, device=given.device, dtype=given.dtype)
     with undisturbed(network, given.device):
@@ -62,6 +68,10 @@ def try_patch(
                 f"patch_size {list(patch_size)} does not go through this network ({reason}). Most networks want "
                 "multiples of 8, 16 or 32 voxels along every axis, and in_channels as in the data."
             ) from error
+
+
+def _counts(values: object) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(value, int) and value > 0 for value in values)
 
 
 @contextmanager

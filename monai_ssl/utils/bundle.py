@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from monai_ssl.utils.allocator import keep_freed_memory
 from monai_ssl.utils.config_values import check_components, targets_in
 from monai_ssl.utils.errors import UserError, show_user_errors_as_one_line
 from monai_ssl.utils.fingerprint import file_digest, fingerprint
+from monai_ssl.utils.given_settings import check_given, entry
 from monai_ssl.utils.weight_files import read_plain
 from monai_ssl.utils.workflow import created_from, overrides, plain_values, running_workflow
 
@@ -79,8 +79,9 @@ def prepare(
 ) -> None:
     """First line of every bundle's ``initialize``.
 
-    Refuses settings that the config files do not have, prints our errors as one line, and, where weights are given,
-    takes the values of the ``preprocessing.json`` beside them into the config. On a CPU freed memory is kept.
+    Refuses settings that the config files do not have and text for their numbers, prints our errors as one line, and,
+    where weights are given, takes the values of the ``preprocessing.json`` beside them into the config. On a CPU freed
+    memory is kept.
 
     Args:
         debug: true keeps tracebacks.
@@ -89,14 +90,16 @@ def prepare(
         choices: by setting, its possible values.
 
     Raises:
-        SystemExit: with one line: for an unknown setting, with the nearest known one; for a value that is no choice;
+        SystemExit: with one line: for an unknown setting, with the nearest known one; for text where the file has a
+            number; for a value that is no choice;
             for a setting that contradicts what the weights were trained with, or values beside them that are code;
             for a device that is not there.
     """
     if not as_bool(debug):
         show_user_errors_as_one_line()
     try:
-        _refuse_unknown_settings()
+        if (files := created_from()) is not None:
+            check_given(overrides(), ConfigParser.load_config_files(files))
         _check_device(device)
         if weights is not None:
             _use_trained_values(Path(weights))
@@ -130,9 +133,12 @@ def epochs(max_steps: int, epoch_length: int) -> int:
     """How many epochs of ``epoch_length`` optimiser steps make ``max_steps``.
 
     Raises:
-        UserError: when one is below 1, or ``max_steps`` is no multiple, with both neighbours.
+        UserError: when one is no number or below 1, or ``max_steps`` is no multiple, with both neighbours.
     """
-    max_steps, epoch_length = int(max_steps), int(epoch_length)
+    try:
+        max_steps, epoch_length = int(max_steps), int(epoch_length)
+    except (TypeError, ValueError):
+        raise UserError(f"max_steps and epoch_length take numbers, got {max_steps!r} and {epoch_length!r}.") from None
     if min(max_steps, epoch_length) < 1:
         raise UserError(f"max_steps and epoch_length must be 1 or more, got {max_steps} and {epoch_length}.")
     count, rest = divmod(max_steps, epoch_length)
@@ -141,19 +147,6 @@ def epochs(max_steps: int, epoch_length: int) -> int:
         choices = f"{below} or {above}" if below else f"{above}"
         raise UserError(f"max_steps must be a multiple of epoch_length {epoch_length}, got {max_steps}: use {choices}.")
     return count
-
-
-def _refuse_unknown_settings() -> None:
-    files = created_from()
-    if files is None:
-        return
-    known = set(ConfigParser.load_config_files(files))
-    for name in overrides():
-        top = name.split("::")[0].lstrip("+")
-        if top not in known:
-            nearest = difflib.get_close_matches(top, known, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise UserError(f"unknown setting {top!r}{hint}")
 
 
 def _check_device(device: Any) -> None:
@@ -190,18 +183,9 @@ def _use_trained_values(weights: Path) -> None:
     for name, given in overrides().items():
         top, *inner = name.split("::")
         if top in trained:
-            asked, value = json.loads(json.dumps(given, default=str)), _entry(trained[top], inner)
+            asked, value = json.loads(json.dumps(given, default=str)), entry(trained[top], inner)
             if asked != value:
                 raise UserError(f"{name} {asked} contradicts {path}, which says {value}. Leave the setting out.")
     for name, value in trained.items():
         parser[name] = value
     parser.parse(reset=True)
-
-
-def _entry(value: Any, names: Iterable[str]) -> Any:
-    for name in names:
-        try:
-            value = value[int(name)] if isinstance(value, list) else value[name]
-        except (LookupError, TypeError, ValueError):
-            return None
-    return value

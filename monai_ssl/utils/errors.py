@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
 import re
 import sys
 import threading
+import traceback
 from types import TracebackType
+
+from monai_ssl.utils.wrong_arguments import texts_for_numbers
 
 __all__ = ["UserError", "find_user_error", "show_user_errors_as_one_line"]
 
@@ -15,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 # how MONAI begins its message where a component of a config cannot be made
 _NOT_MADE = re.compile(r"Failed to instantiate component '([^']+)'")
+
+# and where an expression of a config fails; the expression follows as Python would write it
+_NOT_EVALUATED = re.compile(r"Failed to evaluate ConfigExpression:\s*(.+)", re.DOTALL)
 
 _NO_MEMORY = re.compile(r"(DefaultCPUAllocator|can't allocate memory|CUDA out of memory)[^.]*")
 
@@ -31,10 +38,10 @@ def find_user_error(error: BaseException | None) -> UserError | None:
     """The ``UserError`` that caused ``error``, however deep MONAI, ignite or torch wrapped it; else ``None``.
 
     A full disk counts as one, whichever file was being written, and so does an argument that a component of a bundle's
-    config refuses with a ``ValueError`` or ``TypeError``.
+    config refuses with a ``ValueError`` or ``TypeError``, or that an expression of the config cannot compute with.
     """
     seen: set[int] = set()
-    component = ""
+    component = expression = ""
     while error is not None and id(error) not in seen:
         if isinstance(error, UserError):
             return UserError(_without_worker_traceback(str(error)))
@@ -49,13 +56,33 @@ def find_user_error(error: BaseException | None) -> UserError | None:
                 "evaluation and inference --device cpu. The last checkpoint is intact: go on with --resume true."
             )
         if isinstance(error, RuntimeError) and (found := _NOT_MADE.match(str(error))):
-            component = found[1]
+            component, expression = found[1], ""
+        elif isinstance(error, RuntimeError) and (found := _NOT_EVALUATED.match(str(error))):
+            component, expression = "", found[1]
         elif component and isinstance(error, (ValueError, TypeError)):
-            refused = " ".join(str(error).split()).rstrip(".")
+            refused = texts_for_numbers(error) or " ".join(str(error).split()).rstrip(".")
             return UserError(f"{component}: {refused}. Check its settings; --debug true shows where they are used.")
+        elif expression and _raised_in_expression(error):
+            return UserError(
+                f"{_as_in_config(expression)}: {' '.join(str(error).split())}. Check the settings that it names; "
+                "--debug true shows where it is used."
+            )
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def _raised_in_expression(error: BaseException) -> bool:
+    # and not deeper, in what the expression calls: a training is an expression's call, too
+    frames = traceback.extract_tb(error.__traceback__)
+    computed = isinstance(error, (ValueError, TypeError, LookupError, ArithmeticError, AttributeError))
+    return computed and bool(frames) and frames[-1].filename == "<string>"
+
+
+def _as_in_config(expression: str) -> str:
+    # MONAI shows the string as Python would, in several pieces where it is long, and references as it resolved them
+    text = str(ast.literal_eval(expression))
+    return re.sub(r"__local_refs\['([^']+)'\]", r"@\1", text).replace("::", "#")
 
 
 def _refused_memory(error: BaseException) -> str | None:

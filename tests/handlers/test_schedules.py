@@ -54,3 +54,10 @@ def test_the_rate_goes_on_from_a_loaded_optimiser() -> None:
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     second.load_state_dict({"iteration": 3, "max_epochs": 2, "epoch_length": 3})
     assert rates(second) == whole[3:]
+
+
+def test_a_schedule_that_cannot_be_computed_is_told_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match=r"the schedule of 'unlabeled' cannot be computed: '<' not supported"):
+        ScheduledWeights({"unlabeled": lambda step: ramp_up(step, length="abc")})
+    with pytest.raises(ValueError, match=r"the schedule of the learning rate cannot be computed: `total` must be at"):
+        ScheduledLearningRate(lambda step: polynomial_decay(step, total=0))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from monai.networks.nets import UNet
@@ -26,6 +28,23 @@ def test_a_patch_that_fits_leaves_the_network_as_it_was() -> None:
 def test_a_patch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(UserError, match=r"patch_size \[8, 9, 16\] does not go through .*multiples of 8"):
         check_patch_size(unet(), [8, 9, 16], in_channels=1, out_channels=3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "told"),
+    [
+        (1, [8, 8, "x"], r"patch_size takes a whole number from 1 on for each axis, as .* got \[8, 8, 'x'\]"),
+        (1, "abc", "patch_size takes a whole number from 1 on for each axis, as .* got 'abc'"),
+        (1, (8, 8, 0), r"patch_size takes .* got \(8, 8, 0\)"),
+        (1, [8, 8.5, 8], r"patch_size takes .* got \[8, 8.5, 8\]"),
+        (1, 8, "patch_size takes .* got 8"),
+        ("x", [8, 8, 8], "in_channels takes a whole number from 1 on, got 'x'"),
+    ],
+)
+def test_what_is_no_size_is_refused(channels: Any, size: Any, told: str) -> None:
+    network = nn.Conv3d(1, 1, 1)
+    with pytest.raises(UserError, match=told):
+        try_patch(network, network, channels, size)
 
 
 def test_other_channels_are_refused() -> None:

@@ -58,6 +58,8 @@ def test_epochs_make_up_the_steps() -> None:
         (20, 50, "epoch_length 50, got 20: use 50"),
         (0, 0, "must be 1 or more, got 0 and 0"),
         (-5, 5, "must be 1 or more, got -5 and 5"),
+        ("abc", 5, "max_steps and epoch_length take numbers, got 'abc' and 5"),
+        (100, None, "max_steps and epoch_length take numbers, got 100 and None"),
     ],
 )
 def test_other_numbers_of_steps_are_refused(steps: Any, length: Any, message: str) -> None:
@@ -104,6 +106,11 @@ def test_weights_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
 def test_an_unknown_setting_is_refused_with_the_nearest(name: str, message: str, config: Path) -> None:
     with pytest.raises(SystemExit, match=message):
         workflow(config, **{name: 1})
+
+
+def test_text_for_a_number_is_refused_with_the_settings_name(config: Path) -> None:
+    with pytest.raises(SystemExit, match=r"Error: max_steps takes a number, such as \d+, got 'abc'\."):
+        workflow(config, max_steps="abc")
 
 
 def test_a_setting_of_any_merged_file_is_known(config: Path, tmp_path: Path) -> None:

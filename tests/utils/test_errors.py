@@ -82,9 +82,45 @@ def test_a_component_that_refuses_its_arguments_is_named_in_one_line() -> None:
         "Error: torch.optim.SGD: Invalid learning rate: -1.0. Check its settings; "
         "--debug true shows where they are used."
     ]
-    assert re.match("Error: torch.optim.SGD: .*'<' not supported.*str", run(REFUSED.replace("LR", "'abc'")).stderr)
+    assert re.match(
+        "Error: torch.optim.SGD: lr is 'abc', and has to be .*float", run(REFUSED.replace("LR", "'abc'")).stderr
+    )
     # what goes wrong in there for another reason is no mistake of the user's
-    assert run(REFUSED.replace('"lr": LR', '"nesterov": "$1 / 0"')).stderr.startswith("Traceback")
+    assert run(REFUSED.replace('"lr": LR', '"lr": "$torch.zeros(2).reshape(3)"')).stderr.startswith("Traceback")
+
+
+EXPRESSION = """
+import json
+from monai.bundle import ConfigParser
+ConfigParser({"of": {"steps": VALUE}, "short": "$min(50, @of#steps)", "deep": "$json.loads(@of#steps)"
+    , "long": "$[min(number, @of#steps) for number in (1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000)]"
+}, globals={"json": json}).get_parsed_content("NAME")
+"""
+
+
+def test_an_expression_that_cannot_be_computed_is_told_as_the_config_has_it() -> None:
+    rest = "'<' not supported between instances of 'str' and 'int'. Check the settings that it names; "
+    rest += "--debug true shows where it is used."
+    for name, told in (
+        ("short", "$min(50, @of#steps)"),
+        ("long", "$[min(number, @of#steps) for number in (1000, 2000"),
+    ):
+        done = run(EXPRESSION.replace("VALUE", "'abc'").replace("NAME", name))
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith(f"Error: {told}")
+        assert done.stderr.endswith(f": {rest}\n")
+
+
+@pytest.mark.parametrize(("value", "told"), [("0", "division by zero"), ("[]", "unsupported operand")])
+def test_every_way_an_expression_has_to_fail_is_told(value: str, told: str) -> None:
+    done = run(
+        EXPRESSION.replace("VALUE", value).replace("$min(50, @of#steps)", "$1 / @of#steps").replace("NAME", "short")
+    )
+    assert done.stderr.startswith(f"Error: $1 / @of#steps: {told}")
+
+
+def test_what_goes_wrong_below_an_expression_keeps_its_traceback() -> None:
+    assert run(EXPRESSION.replace("VALUE", "'abc'").replace("NAME", "deep")).stderr.startswith("Traceback")
 
 
 def test_any_other_error_keeps_its_traceback() -> None:

@@ -1,0 +1,66 @@
+"""What is given beside a bundle's config files, held against what those files have."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from monai_ssl.utils.errors import UserError
+
+__all__ = ["check_given", "entry"]
+
+# a word would be taken for the list of its letters
+_NAMES = "class_names"
+
+
+def check_given(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuse settings that the files do not have, and text where they have numbers or a list of names.
+
+    Args:
+        given: values by name; a name leads into a setting by ``::``. An expression or a reference may be anything.
+        known: the content of the files.
+
+    Raises:
+        UserError: with the nearest name, or with the value that the file has.
+    """
+    for name, value in given.items():
+        top, *inner = name.lstrip("+").split("::")
+        if top not in known:
+            nearest = difflib.get_close_matches(top, known, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            raise UserError(f"unknown setting {top!r}{hint}")
+        if name == _NAMES and _is_words(value):
+            raise UserError(f"{name} takes a list, as \"['{value}']\", got {value!r}.")
+        default = entry(known[top], inner)
+        if _is_number(default) and _is_words(value):
+            raise UserError(f"{name.replace('::', '#')} takes a number, such as {default}, got {value!r}.")
+        if isinstance(default, list) and default and all(map(_is_number, default)):
+            parts = value if isinstance(value, (list, tuple)) else [value]
+            if any(map(_is_words, parts)):
+                raise UserError(f"{name.replace('::', '#')} takes numbers, such as {default}, got {value!r}.")
+
+
+def entry(value: Any, names: Iterable[str]) -> Any:
+    """What lies in nested dictionaries and lists under a path of keys and positions; None where nothing does."""
+    for name in names:
+        try:
+            value = value[int(name)] if isinstance(value, list) else value[name]
+        except (LookupError, TypeError, ValueError):
+            return None
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_words(value: Any) -> bool:
+    # YAML reads 1e-3 as text, and so do its readers; an expression's value is not known yet
+    if not isinstance(value, str) or value[:1] in ("$", "@", "%"):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
