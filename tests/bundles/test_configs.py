@@ -188,6 +188,12 @@ def test_a_pretraining_prepares_a_scan_as_the_segmentation_does():
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.name)
+def test_several_processes_part_without_a_collective(bundle):
+    # a barrier of gloo frees the tensors of the collective before it as the interpreter ends, and torch aborts
+    assert read("multi_gpu_train.yaml", bundle)["finalize"] == ["$monai_ssl.utils.processes.leave_processes()"]
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.name)
 def test_several_processes_do_what_one_does(bundle):
     one, several = read("train.yaml", bundle), read("multi_gpu_train.yaml", bundle)
     assert several["initialize"][0] == one["initialize"][0]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from monai_ssl.utils.processes import join_processes
+from monai_ssl.utils.processes import join_processes, leave_processes, meet
 
 
 def test_a_process_joins_with_a_part_of_the_store_for_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,4 +32,29 @@ def test_a_process_joins_with_a_part_of_the_store_for_each_attempt(monkeypatch: 
         assert keys
         assert all(key.startswith("attempt 3/") for key in keys)
     finally:
-        dist.destroy_process_group()
+        leave_processes()
+    assert not dist.is_initialized()
+
+
+def test_nobody_goes_on_before_all_have_met() -> None:
+    store, left = dist.HashStore(), []
+
+    def wait(number: int) -> None:
+        meet(store, 3)
+        left.append(number)
+
+    others = [threading.Thread(target=wait, args=(number,)) for number in range(2)]
+    for other in others:
+        other.start()
+    time.sleep(0.3)
+    assert left == []
+    meet(store, 3)
+    for other in others:
+        other.join(timeout=60)
+    assert sorted(left) == [0, 1]
+
+
+def test_those_who_wait_in_vain_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monai_ssl.utils.processes._PATIENCE", timedelta(seconds=0.2))
+    with pytest.raises(dist.DistStoreError):
+        meet(dist.HashStore(), 2)
