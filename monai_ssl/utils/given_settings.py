@@ -15,7 +15,7 @@ _NAMES = "class_names"
 
 
 def check_given(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Refuse settings that the files do not have, and text where they have numbers or a list of names.
+    """Refuse settings that the files do not have, and text where they have numbers, names or a component.
 
     Args:
         given: values by name; a name leads into a setting by ``::``. An expression or a reference may be anything.
@@ -33,6 +33,12 @@ def check_given(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
         if name == _NAMES and _is_words(value):
             raise UserError(f"{name} takes a list, as \"['{value}']\", got {value!r}.")
         default = entry(known[top], inner)
+        if isinstance(default, Mapping) and "_target_" in default and (_is_words(value) or _is_number(value)):
+            at = name.replace("::", "#")
+            raise UserError(
+                f"{at} is a component, {default['_target_']}, got {value!r}; give its arguments (--{at}#NAME VALUE), "
+                f"another class (--{at}#_target_ CLASS) or a file that has it whole."
+            )
         if _is_number(default) and _is_words(value):
             raise UserError(f"{name.replace('::', '#')} takes a number, such as {default}, got {value!r}.")
         if isinstance(default, list) and default and all(map(_is_number, default)):

@@ -17,6 +17,7 @@ KNOWN: dict[str, Any] = {
     "exclude": [],
     "names": ["a", "b"],
     "class_names": "$read(@weights)",
+    "loss": {"_target_": "DiceLoss", "alpha": 1},
     "network_def": {"dropout": 0.1, "channels": [8, 16], "blocks": [{"depth": 2}]},
 }
 
@@ -34,6 +35,8 @@ KNOWN: dict[str, Any] = {
         ("network_def::channels::1", "many", "network_def#channels#1 takes a number, such as 16, got 'many'"),
         ("network_def::blocks::0::depth", "deep", "network_def#blocks#0#depth takes a number, such as 2"),
         ("class_names", "nodule", r"^class_names takes a list, as \"\['nodule'\]\", got 'nodule'\.$"),
+        ("loss", "abc", r"^loss is a component, DiceLoss, got 'abc'; give its arguments \(--loss#NAME VALUE\)"),
+        ("loss", 3, "loss is a component, DiceLoss, got 3"),
         ("sed", 1, r"^unknown setting 'sed'; did you mean 'seed'\?$"),
         ("+sed", 1, "unknown setting 'sed'; did you mean"),
         ("zzz::seed", 1, r"unknown setting 'zzz'\.$"),
@@ -55,6 +58,11 @@ def test_what_cannot_be_meant_is_refused(name: str, value: Any, told: str) -> No
         ("rate", "@seed"),
         ("rate", "%other.yaml::rate"),
         ("amp", "bfloat16"),
+        ("loss", "@seed"),
+        ("loss", None),
+        ("loss", {"_target_": "FocalLoss"}),
+        ("loss::alpha", 2),
+        ("loss::_target_", "FocalLoss"),
         ("spacing", 1),
         ("spacing", [1, "@seed", None]),
         ("spacing", "$[1, 1, 1]"),
