@@ -27,8 +27,8 @@ def check_given(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name, value in given.items():
         top, *inner = name.lstrip("+").split("::")
         if top not in known:
-            nearest = difflib.get_close_matches(top, known, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            nearest = _nearest(top, known)
+            hint = f"; did you mean {nearest!r}?" if nearest else "."
             raise UserError(f"unknown setting {top!r}{hint}")
         if name == _NAMES and _is_words(value):
             raise UserError(f"{name} takes a list, as \"['{value}']\", got {value!r}.")
@@ -55,6 +55,12 @@ def entry(value: Any, names: Iterable[str]) -> Any:
         except (LookupError, TypeError, ValueError):
             return None
     return value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    # steps is short for max_steps, though stages is nearer by its letters
+    longer = [other for other in known if name in other.split("_")]
+    return next(iter(longer or difflib.get_close_matches(name, known, n=1)), None)
 
 
 def _is_number(value: Any) -> bool:

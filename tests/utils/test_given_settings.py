@@ -39,6 +39,8 @@ KNOWN: dict[str, Any] = {
         ("loss", 3, "loss is a component, DiceLoss, got 3"),
         ("sed", 1, r"^unknown setting 'sed'; did you mean 'seed'\?$"),
         ("+sed", 1, "unknown setting 'sed'; did you mean"),
+        ("names_", 1, "unknown setting 'names_'; did you mean 'names'"),
+        ("def", 1, "unknown setting 'def'; did you mean 'network_def'"),
         ("zzz::seed", 1, r"unknown setting 'zzz'\.$"),
     ],
 )
