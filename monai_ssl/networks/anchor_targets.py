@@ -86,7 +86,7 @@ def confident_boxes(
         index = sure.nonzero().flatten()
         clipped, whole = clip_boxes_to_image(boxes[case, index], list(patch_size))
         index = index[whole]
-        kept = non_max_suppression(clipped, surest[case, index], nms_thresh=overlap, max_proposals=count)
+        kept = non_max_suppression(clipped, surest[case, index], nms_thresh=overlap, max_proposals=count)[:count]
         chosen[case, : len(kept)] = torch.as_tensor(clipped)[kept].to(chosen)
         labels[case, : len(kept)] = classes[case, index[kept]]
     return chosen, labels

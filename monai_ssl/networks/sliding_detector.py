@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from monai.inferers.inferer import SlidingWindowInferer
@@ -21,7 +22,7 @@ class AlignedWindowInferer(SlidingWindowInferer):
 
     MONAI's own puts the windows anywhere and rounds their place in the coarser maps, and pads a volume smaller than the
     window on both sides, by what may be half a cell: scores then belong to other anchors than they are read for. Here
-    the step is a multiple of ``divisible``, and a small volume is padded at its end.
+    the step is a multiple of ``divisible``, and a small volume is continued by its edge, at its end.
 
     Args:
         roi_size: voxels of a window along each axis, multiples of ``divisible``.
@@ -45,7 +46,7 @@ class AlignedWindowInferer(SlidingWindowInferer):
         ):
             raise ValueError(f"`roi_size` must be multiples of {list(divisible)}, got {list(roi_size)}.")
         steps = [
-            max(step, int(side * (1.0 - overlap)) // step * step)
+            max(step, int(side * (1.0 - overlap) + 1e-6) // step * step)
             for side, step in zip(roi_size, divisible, strict=True)
         ]
         # MONAI cuts side * (1 - overlap) off to an integer; the half voxel keeps rounding errors away from it
@@ -56,13 +57,40 @@ class AlignedWindowInferer(SlidingWindowInferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """All maps of the volume, a tuple where the network gives several."""
         size = inputs.shape[2:]
-        missing = [max(0, window - side) for window, side in zip(self.window, size, strict=True)]
-        pads = [number for width in reversed(missing) for number in (0, width)]
-        padded = F.pad(inputs, pads, value=self.cval) if any(missing) else inputs
+        padded = _continued(inputs, [max(pair) for pair in zip(self.window, size, strict=True)])
         outputs = super().__call__(padded, network, *args, **kwargs)
         if isinstance(outputs, Tensor):
             return _cropped(outputs, size, padded.shape[2:])
         return tuple(_cropped(each, size, padded.shape[2:]) for each in outputs)
+
+
+class _ScanDetector(RetinaNetDetector):
+    """MONAI's detector, but for what lies beyond a scan and what stays after it.
+
+    MONAI pads to multiples of the strides with 0, in a CT window of -1000 to 400 HU a wall of -300 HU at which a
+    detector finds things; here the edge goes on, as it does in patches of training that are larger than their volume.
+    And the anchors of a scan, which may be half a gigabyte, are not kept for a next one of the same size.
+    """
+
+    def forward(self, input_images: Any, input_targets: Any = None, use_inferer: bool = False) -> Any:
+        """See MONAI's."""
+        self._sizes = [list(image.shape[1:]) for image in input_images]
+        longest = (max(sides) for sides in zip(*self._sizes, strict=True))
+        size = [-(-side // step) * step for side, step in zip(longest, self.size_divisible, strict=True)]
+        if isinstance(input_images, Tensor):
+            images = _continued(input_images, size)
+        else:
+            images = torch.cat([_continued(image[None], size) for image in input_images])
+        try:
+            return super().forward(images, input_targets, use_inferer)
+        finally:
+            self.anchors = self.previous_image_shape = None
+
+    def postprocess_detections(
+        self, head_outputs_reshape: Any, anchors: Any, image_sizes: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See MONAI's; boxes are clipped to the images without what was added."""
+        return super().postprocess_detections(head_outputs_reshape, anchors, self._sizes, *args, **kwargs)
 
 
 def sliding_detector(
@@ -79,7 +107,7 @@ def sliding_detector(
     """MONAI's detector for inference around a network, with windows for volumes larger than a patch.
 
     Called with images it gives their boxes, best first, as dictionaries; ``use_inferer=True`` goes through windows.
-    Images are padded at their end to multiples of the strides, and boxes clipped to the images. It is in evaluation
+    Images are continued by their edge to multiples of the strides, and boxes clipped to the images. It is in evaluation
     mode; the network's own mode stays as it is, so call ``network.eval()`` as for any inference.
 
     Args:
@@ -105,7 +133,7 @@ def sliding_detector(
             "windows. Leave out the level of stride 1, or let it be the only one."
         )
     box_key, label_key = keys
-    detector = RetinaNetDetector(
+    detector = _ScanDetector(
         network,
         network.anchor_generator,
         spatial_dims=network.spatial_dims,
@@ -125,6 +153,13 @@ def sliding_detector(
     )
     detector.training = False  # eval() would reach into the network
     return detector
+
+
+def _continued(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Repeat the last voxel of every axis up to a size."""
+    missing = [side - given for side, given in zip(size, images.shape[2:], strict=True)]
+    pads = [number for width in reversed(missing) for number in (0, width)]
+    return F.pad(images, pads, mode="replicate") if any(missing) else images
 
 
 def _cropped(output: Tensor, size: Sequence[int], padded: Sequence[int]) -> Tensor:

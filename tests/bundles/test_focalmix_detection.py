@@ -135,7 +135,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(decay, chests, detected
 
 def test_a_chosen_checkpoint_has_the_best_cpm(chests, tmp_path):
     settings = {"dataset_dir": str(chests), "output_dir": str(tmp_path / "run"), "checkpoint": "chosen"}
-    detect("supervised", val_interval=1, max_steps=8, iou_threshold=0.001, **settings)
+    detect("supervised", seed=1, val_interval=1, max_steps=8, iou_threshold=0.001, **settings)
     scores = [float(row["validation_cpm"]) for row in steps(tmp_path / "run")]
     assert max(scores) > min(scores)
     best = load(tmp_path / "run" / "best.pt")

@@ -94,6 +94,8 @@ def test_confident_boxes_by_hand() -> None:
     fewer, one = confident_boxes(p, found, [12, 12, 12], threshold=0.8, count=1)
     assert fewer.shape == (1, 1, 6)
     assert one.tolist() == [[0]]
+    no_room, of_none = confident_boxes(p, found, [12, 12, 12], threshold=0.8, count=0)
+    assert (no_room.shape, of_none.shape) == ((1, 0, 6), (1, 0))
     nothing, none = confident_boxes(p, found, [12, 12, 12], threshold=1.0, count=2)
     assert nothing.isnan().all()
     assert none.tolist() == [[-1, -1]]

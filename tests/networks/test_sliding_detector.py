@@ -48,6 +48,14 @@ def test_windows_give_the_maps_of_the_whole_volume(size: tuple[int, ...], mode: 
             assert torch.allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("overlap", [0.2, 0.4, 0.6, 0.8])
+def test_a_share_that_is_no_binary_number_makes_no_more_windows(overlap: float) -> None:
+    windows = []
+    inferer = AlignedWindowInferer((80,), (8,), overlap)
+    inferer(torch.zeros(1, 1, 400), lambda batch: windows.append(len(batch)) or batch.clone())
+    assert sum(windows) == -(-320 // round(80 * (1 - overlap))) + 1
+
+
 @pytest.mark.parametrize(("overlap", "step"), [(0.0, 24), (0.25, 16), (0.33, 16), (0.34, 8), (0.9, 8)])
 def test_windows_begin_on_the_grid_and_overlap_as_much_as_asked(overlap: float, step: int) -> None:
     places = torch.arange(72.0).view(1, 1, 72, 1, 1).expand(1, 1, 72, 24, 24)
@@ -87,6 +95,33 @@ def test_windows_go_with_a_single_level_of_stride_1_and_with_one_axis_of_it(
     (whole,), (windows,) = detector(image), detector(image, use_inferer=True)
     assert len(whole["box"]) > 1
     assert all(torch.allclose(windows[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize("size", [(16, 16, 16), (27, 16, 33), (9, 40, 10)])
+@pytest.mark.parametrize("windows", [False, True])
+def test_the_edge_of_an_image_goes_on_beyond_it(size: tuple[int, ...], windows: bool) -> None:
+    seen = []
+    one = network(BrightCells)
+    one.register_forward_pre_hook(lambda _, given: seen.extend(given[0].unique().tolist()))
+    sliding_detector(one, (16, 16, 16))(torch.full((1, 1, *size), -1.0), use_inferer=windows)
+    assert set(seen) == {-1.0}
+
+
+def test_images_of_several_sizes_are_found_in_as_if_alone() -> None:
+    detector = sliding_detector(network(BrightCells), (16, 16, 16))
+    images = [torch.rand(1, *size).round() for size in ((9, 16, 12), (16, 8, 21))]
+    for together, image in zip(detector(images), images, strict=True):
+        alone = detector(image[None])[0]["box"]
+        assert len(alone) > 3
+        inside = torch.as_tensor(image.shape[1:])
+        assert (together["box"][:, 3:] <= inside).all()
+        assert {tuple(box) for box in alone.tolist()} == {tuple(box) for box in together["box"].tolist()}
+
+
+def test_the_anchors_of_a_scan_are_not_kept() -> None:
+    detector = sliding_detector(network(BrightCells), (16, 16, 16))
+    detector(torch.rand(1, 1, 24, 16, 16))
+    assert detector.anchors is None
 
 
 def test_boxes_are_clipped_to_the_image_and_not_to_its_padding() -> None:
