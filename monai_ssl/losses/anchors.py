@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-__all__ = ["box_regression", "mean_over_positives", "one_hot_targets", "shared_sum"]
+__all__ = ["box_regression", "mean_over_positives", "one_hot_targets", "shared_divisor"]
 
 
 def one_hot_targets(matched: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -61,8 +61,7 @@ def mean_over_positives(losses: Tensor, matched: Tensor) -> Tensor:
             f"`losses` must be one for each of {matched.shape[1]} anchors and class, (B, N, C), got "
             f'{tuple(losses.shape)}: of a loss module, `reduction` must be "none".'
         )
-    positives = shared_sum(matched >= 0).clamp_min(1.0)
-    return losses.float().sum() / len(losses) * len(matched) / positives
+    return losses.float().sum() / len(losses) * len(matched) / shared_divisor(matched >= 0)
 
 
 def box_regression(codes: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -84,16 +83,16 @@ def box_regression(codes: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         - output: scalar, float32
     """
     distance = F.smooth_l1_loss(codes.float(), targets.float(), reduction="none").sum(-1)
-    return (weights * distance).sum() / shared_sum(weights).clamp_min(1.0)
+    return (weights * distance).sum() / shared_divisor(weights)
 
 
-def shared_sum(values: Tensor) -> Tensor:
-    """Sum without gradient; in distributed training the mean of it over the processes.
+def shared_divisor(values: Tensor) -> Tensor:
+    """The sum, 1 at least, without gradient; in distributed training that of all processes, over their number.
 
-    Gradients are averaged over the processes afterwards: what each divides by this mean is divided by the sum of all.
+    Gradients are averaged over the processes afterwards: what each divides by this is divided by the sum of all.
     """
     total = values.detach().sum().float()
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(total)
-        total = total / distributed.get_world_size()
-    return total
+        return total.clamp_min(1.0) / distributed.get_world_size()
+    return total.clamp_min(1.0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_ssl.losses.anchors import box_regression, mean_over_positives, one_hot_targets, shared_sum
+from monai_ssl.losses.anchors import box_regression, mean_over_positives, one_hot_targets, shared_divisor
 
 
 def test_one_hot_targets_are_those_of_a_loop() -> None:
@@ -55,13 +55,18 @@ def test_regression_without_an_anchor_is_zero_and_differentiable() -> None:
     assert not codes.grad.any()
 
 
-def test_the_sum_is_shared_out_among_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three processes, of which the others have 5 each."""
+@pytest.mark.parametrize(
+    ("others", "own", "expected"), [(10.0, [1.0, 1.0], 4.0), (0.0, [], 1 / 3), (0.0, [2.0], 2 / 3)]
+)
+def test_the_divisor_is_shared_out_among_processes(
+    monkeypatch: pytest.MonkeyPatch, others: float, own: list[float], expected: float
+) -> None:
+    """Of three processes; the sum of all is 1 at least, not that of each."""
     distributed = torch.distributed
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
-    monkeypatch.setattr(distributed, "all_reduce", lambda total: total.add_(10.0))
-    assert shared_sum(torch.tensor([1.0, 1.0])).item() == pytest.approx(4.0)
+    monkeypatch.setattr(distributed, "all_reduce", lambda total: total.add_(others))
+    assert shared_divisor(torch.tensor(own)).item() == pytest.approx(expected)
 
 
 def test_a_loss_that_took_the_mean_is_refused() -> None:
