@@ -12,6 +12,7 @@ from monai_ssl.study.measures import Task
 from monai_ssl.study.plan import slug
 from monai_ssl.study.plan_file import read_plan
 from monai_ssl.study.splits import HELD_OUT
+from monai_ssl.study.steps import SHARED_SETTINGS
 from monai_ssl.utils.bundle_files import bundle_path
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.keys import RunFiles
@@ -20,7 +21,6 @@ __all__ = ["GivenData", "RunSources", "find_sources"]
 
 _BUNDLES: dict[Task, str] = {"segmentation": "semi_segmentation", "detection": "focalmix_detection"}
 _DEPTH = 6  # folders from an evaluation up to its study
-_NEEDED = ("coordinates", "score_threshold", "overlap_threshold", "max_boxes")  # that a training has, too
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def find_sources(
         given: by the user.
     """
     trained = manifest.get("settings")
-    known = {name: trained[name] for name in _NEEDED if name in trained} if isinstance(trained, dict) else {}
+    # of a training's other settings some are another matter in an evaluation, as `max_boxes` of a patch and of a scan
+    known = {"coordinates": trained["coordinates"]} if isinstance(trained, dict) and "coordinates" in trained else {}
     known |= {"iou_threshold": figures["iou_threshold"]} if "iou_threshold" in figures else {}
     weights = given.weights or _weights(folder, scored, str(figures.get("weights", RunFiles.MODEL)))
     if given.datalist is not None or given.dataset_dir is not None:
@@ -85,8 +86,10 @@ def find_sources(
     except UserError:
         return None
     own = [method for method in plan.methods if slug(method.label) in folder.parts]
-    settings = {**plan.settings, **plan.evaluation, **(own[0].evaluation if own else {})}
-    return RunSources(plan.bundle, weights, study / HELD_OUT, plan.data.parent, {**known, **settings})
+    trainings = {**plan.settings, **(own[0].settings if own else {})}
+    shared = {name: trainings[name] for name in SHARED_SETTINGS if name in trainings}
+    evaluation = {**plan.evaluation, **(own[0].evaluation if own else {})}
+    return RunSources(plan.bundle, weights, study / HELD_OUT, plan.data.parent, {**known, **shared, **evaluation})
 
 
 def _weights(folder: Path, scored: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from monai_ssl.study.rounds import SUGGEST_CONFIG, SUGGEST_STEP
 from monai_ssl.utils.keys import RunFiles
 
 __all__ = [
+    "SHARED_SETTINGS",
     "Step",
     "evaluation_step",
     "left_to_exclude",
@@ -25,8 +26,8 @@ __all__ = [
     "training_step",
 ]
 
-# settings of the training that the processes after it must share
-_SHARED = ("device", "tolerance_mm", "iou_threshold", "coordinates")
+SHARED_SETTINGS = ("device", "tolerance_mm", "iou_threshold", "coordinates")
+"""Settings of a training that the processes after it must share; others of the same name mean something else there."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def evaluation_step(plan: Plan, spec: RunSpec, part: str, folder: Path, datalist
         weights: of the model.
     """
     own = {**_places(plan, datalist, folder), "weights": weights, "part": part}
-    shared = _shared({**plan.settings, **spec.method.settings}, *_SHARED)
+    shared = _shared({**plan.settings, **spec.method.settings}, *SHARED_SETTINGS)
     return Step(part, ("evaluate.yaml",), {**shared, **plan.evaluation, **spec.method.evaluation, **own})
 
 
