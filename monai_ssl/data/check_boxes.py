@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from monai_ssl.data.check_facts import Volume
+from monai_ssl.transforms.boxes import LEAST
 
 __all__ = ["box_faults"]
 
@@ -36,7 +37,7 @@ def _wrong(volume: Volume, boxes: np.ndarray) -> dict[int, str]:
     # a voxel's centre is half a voxel from its edges, from which boxes count
     centre = boxes[:, :3] @ inverse[:3, :3].T + inverse[:3, 3] + 0.5
     half = boxes[:, 3:] @ abs(inverse[:3, :3]).T / 2
-    outside = ((centre + half <= 0) | (centre - half >= size)).any(1)
+    outside = ((centre + half <= LEAST) | (centre - half >= size - LEAST)).any(1)
     large = (2 * half > size + 1).any(1)
     told = {int(number): "is larger than its image" for number in np.flatnonzero(large)}
     return dict(sorted({**told, **{int(n): "lies outside its image" for n in np.flatnonzero(outside)}}.items()))

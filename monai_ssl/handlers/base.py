@@ -30,9 +30,10 @@ class Clearable(Protocol):
 
 
 class CaseReport(ABC):
-    """Score each case as it comes out of an evaluator with ``decollate=True`` and write the summary at the end.
+    """Score each case as it comes out of an evaluator and write the summary at the end.
 
-    The summary also goes to ``engine.state.summary``.
+    The summary also goes to ``engine.state.summary``. Batch and output must be lists of cases, as those of
+    :class:`~monai_ssl.engines.DetectionEvaluator` and, with ``decollate=True``, of MONAI's evaluators.
 
     With several processes the cases of all are gathered, and the first process writes; an overlay then chooses among
     the first process's cases. Give each case to one process only.
@@ -106,7 +107,7 @@ class CaseReport(ABC):
             UserError: as :meth:`score_case`, with the case's file.
         """
         if not isinstance(engine.state.output, list) or not isinstance(engine.state.batch, list):
-            raise UserError(f"`{type(self).__name__}` must be attached to an evaluator with decollate=True.")
+            raise UserError(f"`{type(self).__name__}` must be attached to an evaluator of cases (decollate=True).")
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             case = {**batch, **output}
             name = file_name(case)

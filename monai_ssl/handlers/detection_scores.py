@@ -45,9 +45,9 @@ class BoxDrawer(Protocol):
 class DetectionReport(CaseReport):
     """Match the boxes of each case as it comes out of the evaluator and write ``metrics.json`` at the end.
 
-    Attach it to an evaluator with ``decollate=True`` whose batch and output, taken together, have for each case the
-    predicted boxes, scores and classes and the true boxes and classes, both in the same space; rows of class -1 are
-    padding, and a case may have no box at all. Cases with the same ``patient`` are drawn together for the
+    Attach it to a :class:`~monai_ssl.engines.DetectionEvaluator`, whose batch and output, taken together, have for each
+    case the predicted boxes, scores and classes and the true boxes and classes, both in the same space; rows of class
+    -1 are padding, and a case may have no box at all. Cases with the same ``patient`` are drawn together for the
     intervals. CPM goes to ``engine.state.metrics["cpm"]`` (NaN where no case has a box), the whole summary of
     :func:`~monai_ssl.metrics.detection.summarise_detections` to ``engine.state.summary``. For several processes see
     :class:`~monai_ssl.handlers.base.CaseReport`.

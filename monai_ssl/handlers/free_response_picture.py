@@ -39,15 +39,17 @@ class FreeResponsePicture:
     Args:
         path: the PNG file, replaced whole.
         title: of the picture.
+        resamples: draws of cases for the band; 0: none is drawn. Those of the report make the band its intervals.
     """
 
-    def __init__(self, path: str | os.PathLike[str], title: str = "") -> None:
+    def __init__(self, path: str | os.PathLike[str], title: str = "", resamples: int = 2000) -> None:
         self.path = Path(path)
         self.title = title
+        self.resamples = resamples
 
     def draw(self, cases: Sequence[Record]) -> None:
         """See :func:`draw_free_response`."""
-        draw_free_response(cases, self.path, self.title)
+        draw_free_response(cases, self.path, self.title, resamples=self.resamples)
 
 
 def draw_free_response(
@@ -63,7 +65,7 @@ def draw_free_response(
         cases: of :func:`~monai_ssl.metrics.box_matching.detection_record`, or the ``cases`` of a ``metrics.json``.
         path: the file, replaced whole.
         title: of the picture.
-        resamples: number of draws; the default and that of ``seed`` are those of the intervals in ``metrics.json``.
+        resamples: number of draws, 0 for no band; this default and that of ``seed`` are those of ``metrics.json``.
         seed: of the draws.
 
     Raises:
@@ -79,7 +81,7 @@ def draw_free_response(
     if any(case["boxes"] for case in cases):
         rates = np.exp2(np.linspace(-3, 3, 145))  # the seven rates are among them
         patients = [case.get("patient", place) for place, case in enumerate(cases)]
-        if len(set(patients)) > 1:
+        if resamples and len(set(patients)) > 1:
             draws = draw_cases(patients, resamples, seed)
             spread = sensitivities_of(cases, draws, rates=tuple(rates))
             low, high = np.percentile(spread[np.isfinite(spread[:, 0])], (2.5, 97.5), axis=0)

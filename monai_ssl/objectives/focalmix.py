@@ -28,7 +28,7 @@ class FocalMix(TeacherObjective):
         x labelled with boxes b and classes c; u unlabelled; f detector; g = f, or the moving average of f
         y_x   = 1 where an anchor is matched with an object of that class, else 0
         y_u   = sharpen(mean over K views of sigmoid(g(turned u)), turned back)       no gradient, evaluation mode
-        b_u   = boxes of g surer than object_threshold, after suppression of doubles
+        b_u   = boxes whose y_u is above object_threshold, after suppression of doubles
         (x', y') = l (x, y) + (1 - l) (partner's), l = max(b, 1 - b), b ~ Beta(eta, eta)    x of labelled and unlabelled
         within the boxes of each patch: x' <- l' x' + (1 - l') another object of the batch, rescaled
         both come in over mix_ramp of the run: 1 - l times r, and an object is mixed with chance r
@@ -49,6 +49,9 @@ class FocalMix(TeacherObjective):
 
     Passes: g 1 of K B_u without gradient, f 1 of B_l + B_u with gradient.
 
+    Mixed labelled patches have targets of unlabelled ones in ``classification``: a weight of 0 for ``unlabeled`` does
+    not switch those off.
+
     Logged are ``mass``, the mean over unlabelled patches of the sum of their targets, ``sure``, the mean number of
     their anchors with a target above 0.5, ``objects``, the mean number of their boxes b_u, and ``positive``, the mean
     number of anchors with an object in a labelled patch. Where ``sure`` is 0 for long, nothing but background is
@@ -59,14 +62,17 @@ class FocalMix(TeacherObjective):
         loss: of every element of logits, with targets in [0, 1] of the same shape, such as
             :class:`~monai_ssl.losses.SoftTargetFocalLoss` with ``reduction="none"``.
         spacing: mm of a voxel along each axis; axes that differ are not exchanged.
-        views: number K, from 1; at most as many as the patch has symmetries: 8 to 48.
+        exchange_axes: turn views by right angles, too; False: mirror them alone, for a detector that is not taught
+            otherwise.
+        views: number K, from 1; at most as many as the patch has such symmetries: 8 to 48.
         temperature: of the sharpening, above 0; below 1 targets under 0.5 go down.
         eta: both parameters of the Beta distribution that l is drawn from, above 0.
         image_mix: mix whole patches.
         object_mix: chance that an object is blended with another one, in [0, 1]; after the ramp.
         burn_in: share of the run in which labelled patches teach alone, in [0, 1].
         mix_ramp: share of the run from there until both kinds of mixing have their full strength, in [0, 1].
-        object_threshold: confidence above which a box of an unlabelled patch is an object, in [0, 1).
+        object_threshold: target, sharpened, above which a box of an unlabelled patch is an object, in [0, 1). With a
+            temperature of 0.7, 0.8 is a mean probability of 0.725.
         decay: the largest decay of a moving average that makes the targets and is deployed, in [0, 1), 0.99 say; None:
             the detector makes them itself and is deployed, as in the paper.
         weights: see :class:`~monai_ssl.objectives.Objective`; the terms are ``classification``, ``box`` and
@@ -90,6 +96,7 @@ class FocalMix(TeacherObjective):
         network: Detector,
         loss: Callable[[Tensor, Tensor], Tensor],
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
+        exchange_axes: bool = True,
         views: int = 4,
         temperature: float = 0.7,
         eta: float = 0.2,
@@ -113,6 +120,7 @@ class FocalMix(TeacherObjective):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
         self.spacing = tuple(spacing)
+        self.exchange_axes = exchange_axes
         self.views = views
         self.temperature = temperature
         self.eta = eta
@@ -163,6 +171,8 @@ class FocalMix(TeacherObjective):
         """Targets of all anchors, and sure boxes, as many rows as labelled patches have."""
         size, detector = images.shape[2:], self.network
         legal = grid_symmetries(size, self.spacing, detector.anchor_shapes, detector.strides)
+        if not self.exchange_axes:
+            legal = tuple(symmetry for symmetry in legal if symmetry.permutation == legal[0].permutation)
         symmetries = draw_symmetries(legal, min(self.views, len(legal)))
         targets, boxes = soft_anchor_targets(self.labeler, images, symmetries, self.temperature)  # type: ignore[arg-type]
         found, _ = confident_boxes(targets, boxes, size, self.threshold, count)

@@ -36,6 +36,9 @@ __all__ = [
 
 Coordinates = Literal["RAS", "LPS"]
 
+LEAST = 1e-3
+"""Voxels of a box that an image holds at least; less is rounding, and no box after a flip in float32."""
+
 
 def world_to_voxel_boxes(boxes: Tensor, affine: Tensor) -> Tensor:
     r"""Boxes of the world in edge coordinates of an image.
@@ -113,7 +116,8 @@ class WorldToVoxelBoxd(_BoxesOfImaged):
     """Turn boxes of a data list into boxes of the image as it is by then, turned, resampled and padded.
 
     To be used after everything that changes the image's grid and knows no boxes (``Orientationd``, ``Spacingd``,
-    ``SpatialPadd``): their changes are in the image's affine. A box may stick out of its image.
+    ``SpatialPadd``): their changes are in the image's affine. What sticks out of the image is cut off: no detector can
+    see it, and predictions end at the image, too.
 
     Args:
         box_keys: boxes by centre and size in mm, as lists or arrays; empty ones are ordinary.
@@ -133,13 +137,18 @@ class WorldToVoxelBoxd(_BoxesOfImaged):
         """The boxes in the image's voxels."""
         moved = world_to_voxel_boxes(boxes, affine)
         self._check(boxes, moved, image)
-        return moved
+        size = moved.new_tensor(image.shape[1:])
+        return moved.clamp_min(0.0).minimum(torch.cat([size, size]))
 
     def _check(self, world: Tensor, boxes: Tensor, image: Tensor) -> None:
         size = torch.tensor(image.shape[1:])
         low, high = boxes.split(3, -1)
         for wrong, what, remedy in (
-            ((high <= 0) | (low >= size), "lies outside its image", f"it is in {self.coordinates} (`coordinates`)"),
+            (
+                (high <= LEAST) | (low >= size - LEAST),
+                "lies outside its image",
+                f"it is in {self.coordinates} (`coordinates`)",
+            ),
             (high - low > size + 1, "is larger than its image", "it is centre and size (cccwhd), not two corners"),
         ):
             if (found := wrong.any(-1).nonzero()).numel():

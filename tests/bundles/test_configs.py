@@ -158,10 +158,9 @@ def test_boxes_are_found_alike_everywhere():
     assert inference["detector"] == {**evaluate["detector"], "score_threshold": threshold}
     assert {**evaluate["detector"], **settings, "network": ""} == {**train["detector"], "network": ""}
     assert {name: inference[name] for name in settings} == settings
-    (brought_back,) = train["validate"]["postprocessing"]["transforms"]
-    assert evaluate["postprocessing"]["transforms"] == [brought_back]
+    scored = [evaluate["handlers"][0], train["validate"]["handlers"][0]]
+    assert [report["space"] for report in scored] == ["voxel", "voxel"]
     of_the_evaluator, of_monai_label = inference["postprocessing"]["transforms"]
-    assert of_the_evaluator == {**brought_back, "box_keys": "pred_box", "allow_missing_keys": True}
     assert of_monai_label == {**of_the_evaluator, "box_keys": "box", "coordinates": "LPS"}
 
 

@@ -225,7 +225,7 @@ def test_a_bad_case_is_named(change: dict[str, Any], message: str, space: str) -
 def test_only_decollated_batches_are_taken() -> None:
     engine = Engine(lambda _, batch: {"pred_box": torch.zeros(1, 1, 6)})
     report_to(print).attach(engine)
-    with pytest.raises(UserError, match=r"attached to an evaluator with decollate=True"):
+    with pytest.raises(UserError, match=r"attached to an evaluator of cases"):
         engine.run([{"image": image()}])
 
 

@@ -165,6 +165,90 @@ def test_objects_of_unlabelled_patches_are_mixed_where_the_detector_is_sure(
         assert ((partners >= 0) == present).all()
 
 
+def test_slow_rederivation_of_object_mixing(monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch) -> None:
+    labeled = batch["labeled"]
+    (a, row_a), (b, row_b) = (labeled["label"] >= 0).nonzero().tolist()
+    wide = labeled["box"].shape[1]
+    pairs = {(a, row_a): b * wide + row_b, (b, row_b): a * wide + row_a}
+    shares = {(a, row_a): 0.6, (b, row_b): 0.9}
+
+    def partners(found: Tensor, chance: float) -> Tensor:
+        table = torch.full(found.shape[:2], -1)
+        for place, other in pairs.items():
+            table[place] = other
+        return table
+
+    def weights(count: int, alpha: float, **_: Any) -> Tensor:
+        table = torch.full((count // wide, wide), alpha)  # of objects that are not mixed, and so of no account
+        for place, share in shares.items():
+            table[place] = share
+        return table.flatten()
+
+    monkeypatch.setattr(module, "draw_object_partners", partners)
+    monkeypatch.setattr(module, "draw_weights", weights)
+    seen: list[Tensor] = []
+    objective = method(image_mix=False, object_threshold=0.999)
+    objective.network.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    objective(batch)
+
+    x = torch.cat([labeled["image"], batch["unlabeled"]["image"]])
+    expected = x.clone()
+    for (case, row), (other, its) in (((a, row_a), (b, row_b)), ((b, row_b), (a, row_a))):
+        regions = []
+        for box in (labeled["box"][case, row], labeled["box"][other, its]):
+            sides = box.view(2, 3).T.tolist()
+            regions.append((slice(None), *(slice(math.floor(low), math.ceil(high)) for low, high in sides)))
+        own, theirs = x[case][regions[0]], x[other][regions[1]]
+        theirs = torch.nn.functional.interpolate(theirs[None], own.shape[1:], mode="trilinear")[0]
+        share = shares[case, row]
+        expected[case][regions[0]] = share * own + (1 - share) * theirs
+    assert not torch.allclose(expected, x, atol=0.1)
+    assert torch.allclose(seen[-1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"object_mix": 0.0}, {"image_mix": False}])
+def test_weights_of_both_mixes_are_drawn_with_eta(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], batch: boxes.Batch
+) -> None:
+    drawn: list[float] = []
+    original = module.draw_weights
+
+    def note(count: int, alpha: float, **more: Any) -> Tensor:
+        drawn.append(alpha)
+        return original(count, alpha, **more)
+
+    monkeypatch.setattr(module, "draw_weights", note)
+    method(eta=0.7, **arguments)(batch)
+    assert set(drawn) == {0.7}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "views", "exchanged"),
+    [({}, 48, 6), ({"spacing": (1.0, 1.0, 2.0)}, 16, 2), ({"exchange_axes": False}, 8, 1)],
+)
+def test_views_are_what_spacing_and_training_allow(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], views: int, exchanged: int, batch: boxes.Batch
+) -> None:
+    offered: list[Any] = []
+    monkeypatch.setattr(module, "draw_symmetries", lambda legal, _: offered.append(legal) or legal[:1])
+    method(**PLAIN, **arguments)(batch)
+    assert len(offered[0]) == views
+    assert len({symmetry.permutation for symmetry in offered[0]}) == exchanged
+
+
+def test_an_object_has_a_sharpened_target_above_the_threshold(
+    monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch
+) -> None:
+    given: list[Tensor] = []
+    original = module.confident_boxes
+    monkeypatch.setattr(module, "confident_boxes", lambda y, *rest: given.append(y) or original(y, *rest))
+    for temperature in (1.0, 0.5):
+        torch.manual_seed(0)
+        method(boxes.detector(), temperature=temperature, **PLAIN)(batch)
+    mean, sharpened = given
+    assert torch.allclose(sharpened, mean**2 / (mean**2 + (1 - mean) ** 2), atol=1e-5)
+
+
 def test_mixing_comes_in_over_the_ramp(monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch) -> None:
     weights = [0.9, 0.6, 0.75, 0.8, 0.7]
     fix(monkeypatch, weights, [3, 0, 1, 4, 2])

@@ -155,6 +155,7 @@ def test_the_input_stays():
     ("box", "message"),
     [
         ([-40, 5, 5, 4, 4, 4], r"a\.nii: box 2, \[-40, 5, 5, 4, 4, 4\] mm, lies outside its image: in voxels it is "),
+        ([-2.4999, 5, 5, 4, 4, 4], r"lies outside its image"),  # but for a ten thousandth of a voxel
         ([5, 5, 40, 4, 4, 4], r"the image has \(20, 24, 28\).* it is in RAS \(`coordinates`\)"),
         ([5, 5, 5, 30, 4, 4], r"box 2, .* larger than its image.* centre and size \(cccwhd\), not two corners"),
     ],
@@ -166,9 +167,9 @@ def test_a_box_that_cannot_be_the_images_is_named(box, message):
     assert "\n" not in str(raised.value)
 
 
-def test_a_box_may_stick_out_of_its_image():
-    out = WorldToVoxelBoxd("box")({"image": scan(), "box": [[0, 5, 5, 4, 4, 4]]})
-    assert out["box"].tolist() == [[-1.5, 3.5, 3.5, 2.5, 7.5, 7.5]]
+def test_what_sticks_out_of_an_image_is_cut_off():
+    out = WorldToVoxelBoxd("box")({"image": scan(), "box": [[0, 5, 5, 4, 4, 4], [5, 5, 27, 4, 4, 4]]})
+    assert out["box"].tolist() == [[0, 3.5, 3.5, 2.5, 7.5, 7.5], [3.5, 3.5, 25.5, 7.5, 7.5, 28]]
 
 
 def test_arguments_are_checked():
