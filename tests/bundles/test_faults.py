@@ -34,7 +34,7 @@ def loaders():
         parser.update({"in_channels": 1, "patch_size": [8, 8, 8], "device": "cpu", **settings})
         return parser.get_parsed_content(name)
 
-    boxes = {"boxes_from": "mask", "coordinates": "RAS", "class_names": CLASSES[1:]}
+    boxes = {"boxes_from": "mask", "coordinates": "RAS", "class_names": CLASSES[1:], "max_boxes": 16}
     with_labels = {"class_names": CLASSES}
     return {
         "segmentation": read(BUNDLE, "train#preprocessing", **with_labels),
