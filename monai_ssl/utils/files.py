@@ -44,9 +44,8 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]
         temporary.unlink(missing_ok=True)
         if _disk_is_full(error):
             missing = _missing_space(target.parent, write)
-            raise UserError(
-                f"{target}: no space left on the disk{missing}; the previous file is intact. Free space and go on."
-            ) from error
+            intact = "; the previous file is intact" if target.exists() else ""
+            raise UserError(f"{target}: no space left on the disk{missing}{intact}. Free space and go on.") from error
         raise
     _sync_folder(target.parent)
 

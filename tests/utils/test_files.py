@@ -64,6 +64,9 @@ def test_a_full_disk_is_told_and_the_old_file_is_intact(number: int, tmp_path: P
             atomic_write(path, fail(error))
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
+    path.unlink()
+    with pytest.raises(UserError, match=r"file: no space left on the disk\. Free space"):
+        atomic_write(path, fail(wrapped))
 
 
 @pytest.mark.parametrize(
