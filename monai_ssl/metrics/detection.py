@@ -13,7 +13,8 @@ from monai_ssl.metrics.box_matching import MatchedBoxes
 from monai_ssl.metrics.free_response import FALSE_POSITIVE_RATES, sensitivities_of
 from monai_ssl.metrics.prediction_table import (
     Counts,
-    cumulate,
+    Flags,
+    PredictionTable,
     divide,
     draw_cases,
     prediction_table,
@@ -64,7 +65,9 @@ def average_precision_of(cases: Sequence[MatchedBoxes], label: int = 0, index: A
     parts = []
     for weights in selection_weights(index, len(cases), table.hits.shape[1]):
         boxes = weights @ table.boxes
-        parts.append(np.mean([_precision(*cumulate(table, hits, weights), boxes) for hits in table.hits], axis=0))
+        drawn = weights.astype(np.int32)[:, table.cases]
+        every = np.cumsum(drawn, axis=1, dtype=np.int32)[:, table.ends]
+        parts.append(np.mean([_precision(*_at_hits(table, hits, drawn, every), boxes) for hits in table.hits], axis=0))
     found = np.concatenate(parts)
     return found if index is not None and np.ndim(index) == 2 else float(found[0])
 
@@ -151,10 +154,19 @@ def _all_scores(
     return found
 
 
-def _precision(hits: Counts, falses: Counts, boxes: Whole) -> Array:
+def _at_hits(table: PredictionTable, hits: Flags, drawn: Counts, every: Counts) -> tuple[Counts, Counts]:
+    """Hits, and all predictions, down to each score that a hit has: between those precision only falls."""
+    places = np.flatnonzero(hits)
+    scores = np.searchsorted(table.ends, places)
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])  # of the hits of each score
+    right = np.cumsum(drawn[:, places], axis=1, dtype=np.int32)
+    return right[:, last], every[:, scores[last]]
+
+
+def _precision(hits: Counts, every: Counts, boxes: Whole) -> Array:
     """Interpolated precision, mean over the recalls, ``(r,)``."""
     row = np.arange(len(hits))[:, None]
-    precision = hits / np.maximum(hits + falses, 1)
+    precision = hits / np.maximum(every, 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     padded = np.hstack([envelope, np.zeros((len(hits), 1))])  # a recall that is not reached
     # in float32 as in MONAI: whether 3 of 10 boxes reach a recall of 0.3 is a matter of rounding

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Counts", "PredictionTable", "cumulate", "divide", "draw_cases", "prediction_table", "selection_weights"]
+__all__ = [
+    "Counts",
+    "Flags",
+    "PredictionTable",
+    "cumulate",
+    "divide",
+    "draw_cases",
+    "prediction_table",
+    "selection_weights",
+]
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
