@@ -30,7 +30,7 @@ class FocalMix(TeacherObjective):
         y_u   = sharpen(mean over K views of sigmoid(g(turned u)), turned back)       no gradient, evaluation mode
         b_u   = boxes whose y_u is above object_threshold, after suppression of doubles
         (x', y') = l (x, y) + (1 - l) (partner's), l = max(b, 1 - b), b ~ Beta(eta, eta)    x of labelled and unlabelled
-        within the boxes of each patch: x' <- l' x' + (1 - l') another object of the batch, rescaled
+        within the boxes of each patch: x' <- l' x' + (1 - l') another object of the batch and class, rescaled
         both come in over mix_ramp of the run: 1 - l times r, and an object is mixed with chance r
         L_classification = focal(f(x'), y') of all anchors of the labelled patches
         L_unlabeled      = the same of the unlabelled patches
@@ -145,9 +145,9 @@ class FocalMix(TeacherObjective):
         targets = one_hot_targets(matched, labels, self.network.num_classes)
         self.figures = {"positive": (matched >= 0).float().sum(1).mean()}
         if "unlabeled" in batch:
-            soft, found = self._unlabeled(batch["unlabeled"]["image"], boxes.shape[1])
+            soft, found, classes = self._unlabeled(batch["unlabeled"]["image"], boxes.shape[1])
             images, targets = torch.cat([images, batch["unlabeled"]["image"]]), torch.cat([targets, soft])
-            boxes = torch.cat([boxes, found])
+            boxes, labels = torch.cat([boxes, found]), torch.cat([labels, classes])
         own = images.new_ones(len(images))
         partners = torch.arange(len(images), device=images.device)
         strength = ramp_up(self.progress, length=self.mix_ramp, start=self.burn_in)
@@ -155,7 +155,7 @@ class FocalMix(TeacherObjective):
             own = 1.0 - strength * (1.0 - draw_weights(len(images), self.eta, dominant=True, device=images.device))
             partners = draw_partners(len(images), images.device)
         mixed, targets = mix_up([images, targets], own, partners)
-        mixed = self._mix_objects(mixed, boxes, strength)
+        mixed = self._mix_objects(mixed, boxes, labels, strength)
         maps = self.network(mixed)
         logits, codes = (self.network.flatten(maps[key]) for key in (self.network.cls_key, self.network.box_reg_key))
         terms = {
@@ -167,24 +167,24 @@ class FocalMix(TeacherObjective):
         return terms
 
     @torch.no_grad()
-    def _unlabeled(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Targets of all anchors, and sure boxes, as many rows as labelled patches have."""
+    def _unlabeled(self, images: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets of all anchors, and sure boxes with their classes, as many rows as labelled patches have."""
         size, detector = images.shape[2:], self.network
         legal = grid_symmetries(size, self.spacing, detector.anchor_shapes, detector.strides)
         if not self.exchange_axes:
             legal = tuple(symmetry for symmetry in legal if symmetry.permutation == legal[0].permutation)
         symmetries = draw_symmetries(legal, min(self.views, len(legal)))
         targets, boxes = soft_anchor_targets(self.labeler, images, symmetries, self.temperature)  # type: ignore[arg-type]
-        found, _ = confident_boxes(targets, boxes, size, self.threshold, count)
+        found, classes = confident_boxes(targets, boxes, size, self.threshold, count)
         self.figures |= {
             "mass": targets.sum((1, 2)).mean(),
             "sure": (targets > 0.5).float().sum((1, 2)).mean(),
             "objects": (~found.isnan().any(2)).float().sum(1).mean(),
         }
-        return targets, found
+        return targets, found, classes
 
-    def _mix_objects(self, images: Tensor, boxes: Tensor, strength: float) -> Tensor:
-        partners = draw_object_partners(boxes, self.object_mix * strength)
+    def _mix_objects(self, images: Tensor, boxes: Tensor, labels: Tensor, strength: float) -> Tensor:
+        partners = draw_object_partners(boxes, self.object_mix * strength, labels)
         shares = draw_weights(max(1, partners.numel()), self.eta, dominant=True)[: partners.numel()].view_as(partners)
         return mix_objects(images, boxes, partners, shares)
 

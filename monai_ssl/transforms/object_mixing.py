@@ -15,18 +15,20 @@ __all__ = ["draw_object_partners", "mix_objects"]
 NOBODY = -1
 
 
-def draw_object_partners(boxes: Tensor, prob: float = 1.0) -> Tensor:
-    """Draw for each object of a batch the one it is mixed with: any other object, of its own patch or another one.
+def draw_object_partners(boxes: Tensor, prob: float = 1.0, labels: Tensor | None = None) -> Tensor:
+    """Draw for each object of a batch the one it is mixed with: another one of its class, of its own patch or another.
 
     All others are equally likely, and each object is drawn for by itself, so that one may be the partner of several.
-    An object that is alone in the batch has no partner.
+    An object that is alone of its class in the batch has no partner.
 
     Args:
         boxes: a row for each object; rows with NaN hold none.
         prob: chance that an object is mixed at all, in [0, 1].
+        labels: class of each; by default all are of one.
 
     Shape:
         - boxes: ``(B, M, 4 or 6)``
+        - labels: ``(B, M)``, anything in rows without an object
         - Output: ``(B, M)``, int64: number ``b * M + m`` of the partner, or -1 for none
 
     Raises:
@@ -36,12 +38,14 @@ def draw_object_partners(boxes: Tensor, prob: float = 1.0) -> Tensor:
         raise ValueError(f"`prob` must be in [0, 1], got {prob}.")
     if boxes.dim() != 3 or boxes.shape[2] not in (4, 6):
         raise ValueError(f"`boxes` must be (B, M, 4 or 6), got {tuple(boxes.shape)}.")
-    objects = (~boxes.isnan().any(2)).flatten().nonzero().flatten().cpu()
+    every = (~boxes.isnan().any(2)).flatten().nonzero().flatten().cpu()
     partners = torch.full((boxes.shape[0] * boxes.shape[1],), NOBODY)
-    count = len(objects)
-    if count > 1:
-        others = objects[(torch.arange(count) + torch.randint(1, count, (count,))) % count]
-        partners[objects] = torch.where(torch.rand(count) < prob, others, NOBODY)
+    classes = torch.zeros(len(every)) if labels is None else labels.flatten().cpu()[every]
+    for objects in (every[classes == one] for one in classes.unique()):
+        count = len(objects)
+        if count > 1:
+            others = objects[(torch.arange(count) + torch.randint(1, count, (count,))) % count]
+            partners[objects] = torch.where(torch.rand(count) < prob, others, NOBODY)
     return partners.view(boxes.shape[:2]).to(boxes.device)
 
 
@@ -83,8 +87,7 @@ def mix_objects(images: Tensor, boxes: Tensor, partners: Tensor, weights: Tensor
         is mixed, by the same equation, with another one of that batch, drawn at random and rescaled to its size;
         confident predictions are the objects of unlabelled patches; targets are not mixed, as both are objects. Left
         open there, and ours: a weight for each object, of 0.5 at least; a chance of mixing; whole voxels; linear
-        resizing; reading from the input; the order where boxes overlap. Classes are not looked at: with several, draw
-        partners for each by itself.
+        resizing; reading from the input; the order where boxes overlap.
     """
     _check_shapes(images, boxes, partners, weights)
     # Boxes are few: they are read on the CPU, where nothing waits for the device row by row.

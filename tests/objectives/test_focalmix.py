@@ -172,7 +172,7 @@ def test_slow_rederivation_of_object_mixing(monkeypatch: pytest.MonkeyPatch, bat
     pairs = {(a, row_a): b * wide + row_b, (b, row_b): a * wide + row_a}
     shares = {(a, row_a): 0.6, (b, row_b): 0.9}
 
-    def partners(found: Tensor, chance: float) -> Tensor:
+    def partners(found: Tensor, chance: float, *_: Tensor) -> Tensor:
         table = torch.full(found.shape[:2], -1)
         for place, other in pairs.items():
             table[place] = other
@@ -210,16 +210,36 @@ def test_slow_rederivation_of_object_mixing(monkeypatch: pytest.MonkeyPatch, bat
 def test_weights_of_both_mixes_are_drawn_with_eta(
     monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], batch: boxes.Batch
 ) -> None:
-    drawn: list[float] = []
+    drawn: list[tuple[float, bool]] = []
     original = module.draw_weights
 
-    def note(count: int, alpha: float, **more: Any) -> Tensor:
-        drawn.append(alpha)
-        return original(count, alpha, **more)
+    def note(count: int, alpha: float, dominant: bool = False, **more: Any) -> Tensor:
+        drawn.append((alpha, dominant))
+        return original(count, alpha, dominant=dominant, **more)
 
     monkeypatch.setattr(module, "draw_weights", note)
     method(eta=0.7, **arguments)(batch)
-    assert set(drawn) == {0.7}
+    assert set(drawn) == {(0.7, True)}  # a patch and an object keep half of themselves at least
+
+
+def test_objects_are_mixed_within_their_class(monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch) -> None:
+    labeled, given = batch["labeled"], []
+    found = torch.full((2, *labeled["box"].shape[1:]), torch.nan)
+    found[1, 0] = torch.tensor([2.0, 2, 2, 6, 6, 6])
+    classes = torch.full(found.shape[:2], -1)
+    classes[1, 0] = 0
+    monkeypatch.setattr(module, "confident_boxes", lambda *_: (found, classes))
+    original = module.draw_object_partners
+
+    def note(rows: Tensor, prob: float, labels: Tensor) -> Tensor:
+        given.append((rows, labels))
+        return original(rows, prob, labels)
+
+    monkeypatch.setattr(module, "draw_object_partners", note)
+    method()(batch)
+    ((rows, labels),) = given
+    assert torch.equal(labels, torch.cat([labeled["label"], classes]))
+    assert torch.equal(rows.isnan(), torch.cat([labeled["box"], found]).isnan())
 
 
 @pytest.mark.parametrize(
@@ -259,7 +279,7 @@ def test_mixing_comes_in_over_the_ramp(monkeypatch: pytest.MonkeyPatch, batch: b
         given.append(own.tolist())
         return tensors
 
-    def nobody(found: Tensor, chance: float) -> Tensor:
+    def nobody(found: Tensor, chance: float, *_: Tensor) -> Tensor:
         chances.append(chance)
         return torch.full(found.shape[:2], -1)
 

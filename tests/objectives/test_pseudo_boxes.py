@@ -106,3 +106,22 @@ def test_messages() -> None:
         method(threshold=1.0)
     with pytest.raises(ValueError, match=r"`burn_in` must be in \[0, 1\], got -0.1"):
         method(burn_in=-0.1)
+
+
+def test_boxes_come_from_the_average(monkeypatch: pytest.MonkeyPatch, batch: boxes.Batch) -> None:
+    asked: list[Tensor] = []
+
+    def none(p: Tensor, found: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        asked.append(p)
+        return found.new_full((len(p), 2, 6), torch.nan), torch.full((len(p), 2), -1)
+
+    monkeypatch.setattr(module, "confident_boxes", none)
+    objective = method(decay=0.9)
+    objective(batch)
+    helpers.perturb([objective.network], 0.3)
+    objective(batch)
+    assert torch.allclose(asked[0], asked[1], atol=1e-6)
+    assert objective.teacher is not None
+    helpers.perturb([objective.teacher], 0.3)
+    objective(batch)
+    assert not torch.allclose(asked[0], asked[2], atol=1e-3)

@@ -223,3 +223,25 @@ def test_what_cannot_be_mixed() -> None:
     for weight in (0.4, 1.5, NAN):
         with pytest.raises(ValueError, match=rf"`weights` must be in \[0\.5, 1\], got {str(weight)[:3]}"):
             mix_objects(images, boxes, partners, torch.full((3, 4), weight))
+
+
+def test_partners_are_of_one_class() -> None:
+    torch.manual_seed(0)
+    boxes = torch.rand(4, 5, 6)
+    boxes[1, 2:] = torch.nan
+    labels = torch.randint(0, 2, (4, 5))
+    labels[3, 4] = 2  # alone of its class
+    labels[1, 2:] = -1
+    partners = draw_object_partners(boxes, 1.0, labels)
+    there = labels.flatten()
+    for number, partner in enumerate(partners.flatten().tolist()):
+        if there[number] in (-1, 2):
+            assert partner == -1
+        else:
+            assert partner not in (-1, number)
+            assert there[partner] == there[number]
+    drawn = []
+    for classes in (None, torch.zeros(4, 5, dtype=torch.int64)):
+        torch.manual_seed(1)
+        drawn.append(draw_object_partners(boxes, 0.5, classes))
+    assert torch.equal(*drawn)
