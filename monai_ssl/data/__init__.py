@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_ssl.data.boxes import box_source
 from monai_ssl.data.cases import load_cases
+from monai_ssl.data.classes import check_box_classes, check_class_names, object_names
 from monai_ssl.data.datalist import channel_count, class_names
 from monai_ssl.data.images import images_to_learn_from, images_to_predict
 from monai_ssl.data.leaks import check_leaks
@@ -24,12 +25,15 @@ __all__ = [
     "TwoStreamLoader",
     "box_source",
     "channel_count",
+    "check_box_classes",
+    "check_class_names",
     "check_leaks",
     "check_scans",
     "class_names",
     "images_to_learn_from",
     "images_to_predict",
     "load_cases",
+    "object_names",
     "warn_of_seen_scans",
     "write_seen_scans",
 ]

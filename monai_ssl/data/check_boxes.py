@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from monai_ssl.data.check_facts import Volume
+from monai_ssl.data.check_facts import Fault, Volume
+from monai_ssl.data.check_list import Case
 from monai_ssl.transforms.boxes import LEAST
 
-__all__ = ["box_faults"]
+__all__ = ["box_faults", "mixed_coordinates"]
 
-_FLIPS = ((1, 1, 1), (-1, -1, 1))  # RAS as in NIfTI, LPS as in DICOM
+_FLIPS = {"RAS": (1, 1, 1), "LPS": (-1, -1, 1)}  # as in NIfTI, as in DICOM
 
 
-def box_faults(volume: Volume, boxes: Sequence[Sequence[float]]) -> Iterator[tuple[str, str]]:
+def box_faults(
+    volume: Volume, boxes: Sequence[Sequence[float]], coordinates: str | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield the boxes that lie outside their volume or are larger than it, as (kind, text).
 
     A list does not tell whether its coordinates are RAS or LPS: what counts is the one in which more boxes of the case
@@ -23,13 +26,40 @@ def box_faults(volume: Volume, boxes: Sequence[Sequence[float]]) -> Iterator[tup
     Args:
         volume: whose affine is good, see :func:`~monai_ssl.data.check_case.affine_faults`.
         boxes: by centre and size in mm.
+        coordinates: of the boxes, ``RAS`` or ``LPS``, where they are known.
     """
     if not boxes or len(volume.shape) < 3:
         return
-    found = [_wrong(volume, np.asarray(boxes, dtype=np.float64) * [*flip, 1, 1, 1]) for flip in _FLIPS]
-    for number, what in min(found, key=len).items():
+    found = _by_coordinates(volume, boxes)
+    for number, what in (found[coordinates] if coordinates else min(found.values(), key=len)).items():
         shown = ", ".join(f"{value:.4g}" for value in boxes[number])
-        yield "box", f"has box {number + 1}, [{shown}] mm, which {what}"
+        by = f" in {coordinates} (`coordinates`)" if coordinates else ""
+        yield "box", f"has box {number + 1}, [{shown}] mm, which {what}{by}"
+
+
+def mixed_coordinates(cases: Iterable[tuple[Case, Volume]]) -> Iterator[Fault]:
+    """Yield the cases whose boxes fit their images in other coordinates only than those of cases before, a fault each.
+
+    Args:
+        cases: with their volumes, whose affines are good.
+    """
+    first: dict[str, Case] = {}
+    for case, volume in cases:
+        if not case.boxes or len(volume.shape) < 3:
+            continue
+        fits = [name for name, wrong in _by_coordinates(volume, case.boxes).items() if not wrong]
+        if len(fits) != 1:
+            continue
+        first.setdefault(fits[0], case)
+        other = next(iter(first))  # of the first case that tells
+        if other != fits[0]:
+            text = f"has boxes that fit it in {fits[0]} alone, and those of {first[other].name} fit in {other} alone"
+            yield Fault("box", text, case.part, case.name, case.image)
+
+
+def _by_coordinates(volume: Volume, boxes: Sequence[Sequence[float]]) -> dict[str, dict[int, str]]:
+    rows = np.asarray(boxes, dtype=np.float64)
+    return {name: _wrong(volume, rows * [*flip, 1, 1, 1]) for name, flip in _FLIPS.items()}
 
 
 def _wrong(volume: Volume, boxes: np.ndarray) -> dict[int, str]:

@@ -81,8 +81,10 @@ def read_listing(
     allowed = AllowedLabels(class_labels=True, boxes=True, names=list(_pairs(data).values()))
     entries = [(part, e) for part in PARTS for e in _entries(data, part, allowed, listing.faults)]
     listing.channels = _channels(data, listing.faults)
-    if not any("box" in entry or isinstance(entry.get("label"), int) for _, entry in entries):
-        listing.classes = _classes(path, data, listing.faults)
+    of_boxes = any("box" in entry for _, entry in entries)
+    if not any(isinstance(entry.get("label"), int) for _, entry in entries):
+        classes = _classes(path, data, listing.faults)
+        listing.classes = {} if of_boxes else classes
     patients = _patients(entries, patient_regex, listing.faults)
     for (part, entry), patient in zip(entries, patients, strict=True):
         label = entry.get("label") if part != "unlabeled" else None

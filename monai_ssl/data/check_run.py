@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from monai_ssl.data.check_boxes import box_faults
+from monai_ssl.data.check_boxes import box_faults, mixed_coordinates
 from monai_ssl.data.check_case import affine_faults, geometry_faults, image_faults, label_faults
 from monai_ssl.data.check_cohort import far_scans, flipped_labels, missing_classes, patients_apart, same_scans
 from monai_ssl.data.check_facts import Fault, ScanFacts, Volume
@@ -107,6 +107,7 @@ def check_listing(
     progress: Callable[[int, int], None] | None = None,
     pool: bool = False,
     threads: bool = False,
+    coordinates: str | None = None,
 ) -> DataCheck:
     """Name every fault of cases that are known already, and those that the listing has.
 
@@ -118,6 +119,7 @@ def check_listing(
         progress: likewise.
         pool: likewise.
         threads: as in :func:`~monai_ssl.data.check_processes.read_all`.
+        coordinates: see :func:`~monai_ssl.data.check_boxes.box_faults`.
     """
     channels = {case.image_path: _channel_files(case, listing) for case in listing.cases}
     pairs = PairReader((case.image_path, case.label_path) for case in listing.cases if case.label_path)
@@ -130,8 +132,14 @@ def check_listing(
         facts[found.path] = pairs.take(found)
         if progress is not None:
             progress(len(facts), len(wanted))
-    faults = [*listing.faults, *_case_faults(listing, facts, channels, patch_size), *patients_apart(listing.cases)]
+    faults = [
+        *listing.faults,
+        *_case_faults(listing, facts, channels, patch_size, coordinates),
+        *patients_apart(listing.cases),
+    ]
     faults += [*same_scans(listing.cases, facts), *missing_classes(listing.cases, facts, listing.classes)]
+    placed = ((case, facts[case.image_path].volume) for case in listing.cases)
+    faults += mixed_coordinates((case, volume) for case, volume in placed if volume is not None and _has_place(volume))
     faults += [*far_scans(listing.cases, facts), *flipped_labels(listing.cases, pairs.found)]
     faults += pool_faults(listing.cases, facts) if pool else ()
     size = sum(found.size for found in facts.values())
@@ -154,13 +162,14 @@ def _case_faults(
     facts: Mapping[str, ScanFacts],
     channels: Mapping[str, Sequence[str]],
     patch_size: Sequence[int] | None,
+    coordinates: str | None,
 ) -> Iterator[Fault]:
     usual = listing.channels or _usual_channels(listing.cases, facts)
     wrong = {(fault.part, fault.file) for fault in listing.faults if fault.kind == "channels"}
     for case in listing.cases:
         first, *others = (facts[file] for file in channels[case.image_path])
         one_a_file = others or (case.part, case.image) in wrong
-        for kind, text in _image_told(case, first, 1 if one_a_file else usual, patch_size):
+        for kind, text in _image_told(case, first, 1 if one_a_file else usual, patch_size, coordinates):
             yield Fault(kind, text, *_of(case))
         for other in others:
             for kind, text in _channel_told(first, other):
@@ -186,7 +195,11 @@ def _channel_told(first: ScanFacts, other: ScanFacts) -> Iterator[tuple[str, str
 
 
 def _image_told(
-    case: Case, image: ScanFacts, channels: int | None, patch_size: Sequence[int] | None
+    case: Case,
+    image: ScanFacts,
+    channels: int | None,
+    patch_size: Sequence[int] | None,
+    coordinates: str | None,
 ) -> Iterator[tuple[str, str]]:
     if image.problem is not None:
         yield image.problem
@@ -194,7 +207,7 @@ def _image_told(
         yield from image_faults(image.volume, channels, patch_size)
         yield from affine_faults(image.volume)
         if _has_place(image.volume):
-            yield from box_faults(image.volume, case.boxes)
+            yield from box_faults(image.volume, case.boxes, coordinates)
 
 
 def _label_told(image: ScanFacts, label: ScanFacts, classes: Mapping[int, str]) -> Iterator[tuple[str, str]]:

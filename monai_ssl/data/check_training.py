@@ -26,6 +26,7 @@ def check_scans(
     dataset_dir: str | os.PathLike[str] | None = None,
     channels: int | None = None,
     classes: Sequence[str] = (),
+    coordinates: str | None = None,
 ) -> None:
     """Refuse cases with a fault that would stop a training, or falsify it, before it begins.
 
@@ -41,6 +42,7 @@ def check_scans(
         dataset_dir: likewise; may be a folder of scans.
         channels: of every image; by default those of most.
         classes: names, background first, of the values in label files; without any, all whole numbers from 0 are good.
+        coordinates: of boxes, ``RAS`` or ``LPS``; by default those in which more boxes of a case fit.
 
     Raises:
         UserError: in one line: the first fault with its file and remedy, and how many more there are.
@@ -48,7 +50,7 @@ def check_scans(
     if inside_monai_label():
         return
     cases = [_case(part, case) for part in PARTS for case in parts.get(part, ())]
-    result = check_listing(Listing(cases, dict(enumerate(classes)), channels), threads=True)
+    result = check_listing(Listing(cases, dict(enumerate(classes)), channels), threads=True, coordinates=coordinates)
     errors = [fault for fault in result.faults if fault.level == "error"]
     if errors:
         first, more = errors[0], len(errors) - 1

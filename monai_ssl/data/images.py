@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def images_to_predict(
     output_dir: str | os.PathLike[str],
     postfix: str = "seg",
     overwrite: bool = False,
-    ending: str = ".nii.gz",
+    endings: Sequence[str] = (".nii.gz",),
     channels: int = 1,
 ) -> list[dict[str, str]]:
     """The cases ``{"image": path}`` of an inference run, in the order of their names.
@@ -60,7 +61,7 @@ def images_to_predict(
         output_dir: where the predictions will be written, see :func:`prediction_path`.
         postfix: what is added to a prediction's name.
         overwrite: whether predictions that are there already may be replaced.
-        ending: of a prediction's name.
+        endings: of the names of a prediction's files.
         channels: of a case, which is named by its first file, ``<case>_0000``.
 
     Raises:
@@ -83,12 +84,12 @@ def images_to_predict(
         )
     outputs: dict[Path, Path] = {}
     for file in files:
-        output = prediction_path(file, output_dir, postfix, ending, channels)
-        if output in outputs:
-            raise UserError(f"{file}: its prediction would overwrite that of {outputs[output].name}. Rename one.")
-        if output.exists() and not overwrite:
-            raise UserError(f"{output}: is there already. Give --overwrite true or another --output_dir.")
-        outputs[output] = file
+        for output in (prediction_path(file, output_dir, postfix, ending, channels) for ending in endings):
+            if output in outputs:
+                raise UserError(f"{file}: its prediction would overwrite that of {outputs[output].name}. Rename one.")
+            if output.exists() and not overwrite:
+                raise UserError(f"{output}: is there already. Give --overwrite true or another --output_dir.")
+            outputs[output] = file
     return [{"image": str(file.resolve())} for file in files]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from monai.data import CacheDataset
 
 from monai_ssl.utils.errors import UserError, find_user_error
@@ -28,6 +29,8 @@ class ScanDataset(CacheDataset):
         channels: channels that every image must have; not looked at by default.
         classes: number of classes, background included; every label must be a whole number below it. Not looked at by
             default.
+        finite: refuse a scan with values that are not finite, as it comes out of the transform: a NaN spreads over all
+            that a network sees of the scan.
 
     Raises:
         UserError: when ``cache_rate`` is out of range, or a scan cannot be read and transformed or does not fit, naming
@@ -41,11 +44,13 @@ class ScanDataset(CacheDataset):
         cache_rate: float = 0.0,
         channels: int | None = None,
         classes: int | None = None,
+        finite: bool = False,
     ) -> None:
         if not 0.0 <= cache_rate <= 1.0:
             raise UserError(f"cache_rate must be in 0 to 1, got {cache_rate}.")
         self.channels = channels
         self.classes = classes
+        self.finite = finite
         super().__init__(data=data, transform=transform, cache_rate=cache_rate, num_workers=1, progress=False)
 
     def _load_cache_item(self, idx: int) -> Any:
@@ -61,8 +66,16 @@ class ScanDataset(CacheDataset):
         return result
 
     def _check(self, case: Mapping[str, Any], item: Mapping[str, Any]) -> None:
-        if self.channels is not None and (found := item["image"].shape[0]) != self.channels:
-            raise UserError(f"{case['image']}: has {found} channels, the network takes {self.channels} (in_channels).")
+        if self.channels is not None:
+            found, *sides = item["image"].shape
+            if len(sides) < 3:
+                raise UserError(f"{case['image']}: is 2D ({' x '.join(map(str, sides))} voxels), and scans are 3D.")
+            if found != self.channels:
+                told = f"has {found} channels, the network takes {self.channels} (in_channels)"
+                raise UserError(f"{case['image']}: {told}.")
+        if self.finite and not bool(torch.isfinite(item["image"]).all()):
+            told = "has voxels that are not finite (NaN or infinite). Replace them, or leave the case out"
+            raise UserError(f"{case['image']}: {told}.")
         if self.classes is not None and "label" in item:
             label = item["label"]
             wrong = label[(label < 0) | (label >= self.classes) | (label != label.round())]

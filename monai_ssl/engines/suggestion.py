@@ -62,9 +62,14 @@ class BoxUncertainty:
     Shape:
         - Input: ``(1, C, H, W, D)``
         - Output: ``(1, 1)``
+
+    Raises:
+        UserError: when ``count`` is below 1.
     """
 
     def __init__(self, detectors: Sequence[RetinaNetDetector], count: int = 5) -> None:
+        if count < 1:
+            raise UserError(f"boxes must be 1 or more, got {count}.")
         self.detectors = detectors
         self.count = count
         for detector in detectors:
@@ -139,9 +144,11 @@ def write_suggestions(
         What was written.
 
     Raises:
-        UserError: when there is no unlabelled scan or none can be read, the strategy is unknown, a description is not
-            finite, or the file is there already.
+        UserError: when there is no unlabelled scan or none can be read, the strategy is unknown, ``count`` is below 1,
+            a description is not finite, or the file is there already.
     """
+    if count < 1:
+        raise UserError(f"count must be 1 scan or more, got {count}.")
     target = Path(path)
     if target.exists() and not overwrite:
         raise UserError(f"{target}: is there already. Give --overwrite true or another --output_dir.")

@@ -62,6 +62,7 @@ class DetectionReport(CaseReport):
         max_detections: predictions that count, those of highest score, for a case and class.
         space: ``"voxel"`` for corners in edge coordinates of ``image`` (voxel i covers i to i + 1), ``"RAS"`` or
             ``"LPS"`` for centre and size in millimetres.
+        coordinates: of the list's boxes, kept in the summary for those who read the list again; None: not kept.
         resamples: draws for the intervals; 0 leaves them out, as one may while training.
         seed: of the draws.
         pred_box: key of the predicted boxes.
@@ -73,7 +74,7 @@ class DetectionReport(CaseReport):
         overlay: draws hits, misses and false alarms; None draws nothing.
 
     Raises:
-        ValueError: when ``space`` is unknown or there is no class.
+        ValueError: when ``space`` is unknown, there is no class, or a number is out of range.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class DetectionReport(CaseReport):
         iou_threshold: float = 0.1,
         max_detections: int = 100,
         space: str = "voxel",
+        coordinates: str | None = None,
         resamples: int = 2000,
         seed: int = 0,
         pred_box: str = "pred_box",
@@ -101,11 +103,17 @@ class DetectionReport(CaseReport):
             raise ValueError(f"`space` must be one of {', '.join(_SPACES)}, got {space!r}.")
         if not class_names:
             raise ValueError("`class_names` must hold at least one class, got none.")
+        if not 0 < iou_threshold <= 1:
+            raise ValueError(f"`iou_threshold` must be in (0, 1], got {iou_threshold}.")
+        for key, number, least in (("max_detections", max_detections, 1), ("resamples", resamples, 0)):
+            if number != int(number) or number < least:
+                raise ValueError(f"`{key}` must be a whole number from {least}, got {number}.")
         super().__init__(output, class_names, part, weights, list_name, overlay)
         self.iou_threshold = iou_threshold
-        self.max_detections = max_detections
+        self.max_detections = int(max_detections)
         self.space = space
-        self.resamples = resamples
+        self.coordinates = coordinates
+        self.resamples = int(resamples)
         self.seed = seed
         self.keys = (pred_box, pred_score, pred_label, box, label)
         self.curve = curve
@@ -140,7 +148,7 @@ class DetectionReport(CaseReport):
 
     def summarise(self, cases: list[tuple[dict[str, Any], MatchedBoxes]]) -> dict[str, Any]:
         """See :func:`monai_ssl.metrics.detection.summarise_detections`."""
-        return summarise_detections(
+        summary = summarise_detections(
             [record for record, _ in cases],
             [matched for _, matched in cases],
             part=self.part,
@@ -151,6 +159,7 @@ class DetectionReport(CaseReport):
             resamples=self.resamples,
             seed=self.seed,
         )
+        return summary if self.coordinates is None else {"coordinates": self.coordinates, **summary}
 
     def publish(self, engine: Engine, summary: dict[str, Any]) -> str:
         """CPM into the engine's state."""

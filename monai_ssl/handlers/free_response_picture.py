@@ -84,8 +84,11 @@ def draw_free_response(
         if resamples and len(set(patients)) > 1:
             draws = draw_cases(patients, resamples, seed)
             spread = sensitivities_of(cases, draws, rates=tuple(rates))
-            low, high = np.percentile(spread[np.isfinite(spread[:, 0])], (2.5, 97.5), axis=0)
-            axes.fill_between(rates, low, high, color=POOLED, alpha=0.18, linewidth=0, label="95 % interval over cases")
+            known = spread[np.isfinite(spread[:, 0])]  # of draws with a box
+            if len(known):
+                low, high = np.percentile(known, (2.5, 97.5), axis=0)
+                told = "95 % interval over cases"
+                axes.fill_between(rates, low, high, color=POOLED, alpha=0.18, linewidth=0, label=told)
         _draw_curve(axes, cases, rates, None, POOLED, 2.2, "all classes" if len(names) > 1 else names[0])
         for place, name in enumerate(names if len(names) > 1 else ()):
             if any(case["classes"][name]["boxes"] for case in cases):

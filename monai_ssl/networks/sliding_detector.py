@@ -122,9 +122,21 @@ def sliding_detector(
         keys: names of boxes and labels in the output; the scores' is the labels' and ``_scores``.
 
     Raises:
-        UserError: when the strides do not divide ``patch_size``, or one of several levels has stride 1.
-        ValueError: when ``overlap`` is out of range.
+        UserError: when the network is no detector, as where weights are those of a segmentation, the strides do not
+            divide ``patch_size``, or one of several levels has stride 1.
+        ValueError: when a number is out of range.
     """
+    if not isinstance(network, Detector):
+        raise UserError(
+            f"network_def: the weights are those of {type(network).__name__}, which is no detector. Give --weights the "
+            "model.pt of a training of this bundle."
+        )
+    for name, share in (("score_threshold", score_threshold), ("overlap_threshold", overlap_threshold)):
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"`{name}` must be in [0, 1], got {share}.")
+    for name, number in (("max_boxes", max_boxes), ("windows_at_once", windows_at_once)):
+        if number != int(number) or number < 1:
+            raise ValueError(f"`{name}` must be a whole number from 1, got {number}.")
     network.check_patch_size(patch_size)
     if len(network.strides) > 1 and set(network.strides[0]) == {1}:
         # MONAI's inferer has one map of weights for all outputs and fails where a finer output follows a coarser one

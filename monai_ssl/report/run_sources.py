@@ -12,7 +12,7 @@ from monai_ssl.study.measures import Task
 from monai_ssl.study.plan import slug
 from monai_ssl.study.plan_file import read_plan
 from monai_ssl.study.splits import HELD_OUT
-from monai_ssl.study.steps import SHARED_SETTINGS
+from monai_ssl.study.steps import evaluation_settings
 from monai_ssl.utils.bundle_files import bundle_path
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.keys import RunFiles
@@ -73,7 +73,7 @@ def find_sources(
     trained = manifest.get("settings")
     # of a training's other settings some are another matter in an evaluation, as `max_boxes` of a patch and of a scan
     known = {"coordinates": trained["coordinates"]} if isinstance(trained, dict) and "coordinates" in trained else {}
-    known |= {"iou_threshold": figures["iou_threshold"]} if "iou_threshold" in figures else {}
+    known |= {name: figures[name] for name in ("iou_threshold", "coordinates") if name in figures}
     weights = given.weights or _weights(folder, scored, str(figures.get("weights", RunFiles.MODEL)))
     if given.datalist is not None or given.dataset_dir is not None:
         listed = given.datalist or Path(str(given.dataset_dir))
@@ -86,10 +86,8 @@ def find_sources(
     except UserError:
         return None
     own = [method for method in plan.methods if slug(method.label) in folder.parts]
-    trainings = {**plan.settings, **(own[0].settings if own else {})}
-    shared = {name: trainings[name] for name in SHARED_SETTINGS if name in trainings}
-    evaluation = {**plan.evaluation, **(own[0].evaluation if own else {})}
-    return RunSources(plan.bundle, weights, study / HELD_OUT, plan.data.parent, {**known, **shared, **evaluation})
+    settings = {**known, **evaluation_settings(plan, own[0] if own else None)}
+    return RunSources(plan.bundle, weights, study / HELD_OUT, plan.data.parent, settings)
 
 
 def _weights(folder: Path, scored: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ from monai_ssl.report.words import operating_words, outline_words
 from monai_ssl.study.measures import task_of
 from monai_ssl.study.plan import Plan
 from monai_ssl.study.splits import HELD_OUT
+from monai_ssl.study.steps import evaluation_settings
 from monai_ssl.utils.keys import ListParts, RunFiles
 
 __all__ = ["study_cases"]
@@ -60,8 +61,7 @@ def study_cases(
 
 def _model(study: StudyFiles, plan: Plan, label: str, seed: int, key: str, device: str | None) -> Model:
     method = next(one for one in plan.methods if one.label == label)
-    settings = {**plan.settings, **method.settings, **plan.evaluation, **method.evaluation}
-    settings |= {} if device is None else {"device": device}
+    settings = {**evaluation_settings(plan, method), **({} if device is None else {"device": device})}
     place = (study.budget, label, seed)
     weights = study.training(*place) / RunFiles.MODEL
     records = study.cases(*place) if task_of(plan.bundle) == "detection" else []

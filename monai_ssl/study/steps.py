@@ -10,14 +10,14 @@ from typing import Any
 from monai_ssl.data.exclude import names_of
 from monai_ssl.networks.student import has_teacher
 from monai_ssl.study.data_check import unchecked
-from monai_ssl.study.plan import EXCLUDE, Plan, RunSpec
+from monai_ssl.study.plan import EXCLUDE, Method, Plan, RunSpec
 from monai_ssl.study.pretraining import PRETRAIN_STEP, PretrainSpec
 from monai_ssl.study.rounds import SUGGEST_CONFIG, SUGGEST_STEP
 from monai_ssl.utils.keys import RunFiles
 
 __all__ = [
-    "SHARED_SETTINGS",
     "Step",
+    "evaluation_settings",
     "evaluation_step",
     "left_to_exclude",
     "pretraining_step",
@@ -26,8 +26,8 @@ __all__ = [
     "training_step",
 ]
 
-SHARED_SETTINGS = ("device", "tolerance_mm", "iou_threshold", "coordinates")
-"""Settings of a training that the processes after it must share; others of the same name mean something else there."""
+# settings of a training that the processes after it must share; others of the same name mean something else there
+_SHARED = ("device", "tolerance_mm", "iou_threshold", "coordinates")
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,18 @@ def evaluation_step(plan: Plan, spec: RunSpec, part: str, folder: Path, datalist
         weights: of the model.
     """
     own = {**_places(plan, datalist, folder), "weights": weights, "part": part}
-    shared = _shared({**plan.settings, **spec.method.settings}, *SHARED_SETTINGS)
-    return Step(part, ("evaluate.yaml",), {**shared, **plan.evaluation, **spec.method.evaluation, **own})
+    return Step(part, ("evaluate.yaml",), {**evaluation_settings(plan, spec.method), **own})
+
+
+def evaluation_settings(plan: Plan, method: Method | None = None) -> dict[str, Any]:
+    """Return what an evaluation is set to, apart from its files: by a plan alone, or by a method of it, too.
+
+    Args:
+        plan: the plan.
+        method: one of its rows.
+    """
+    training = {**plan.settings, **(method.settings if method else {})}
+    return {**_shared(training, *_SHARED), **plan.evaluation, **(method.evaluation if method else {})}
 
 
 def left_to_exclude(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:

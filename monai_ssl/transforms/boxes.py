@@ -135,13 +135,20 @@ class WorldToVoxelBoxd(_BoxesOfImaged):
 
     def moved(self, boxes: Tensor, affine: Tensor, image: Tensor) -> Tensor:
         """The boxes in the image's voxels."""
-        moved = world_to_voxel_boxes(boxes, affine)
-        self._check(boxes, moved, image)
-        size = moved.new_tensor(image.shape[1:])
-        return moved.clamp_min(0.0).minimum(torch.cat([size, size]))
+        self._check(boxes, image, affine)
+        size = torch.tensor(image.shape[1:]).float()
+        low, high = (side.clamp_min(0.0).minimum(size) for side in world_to_voxel_boxes(boxes, affine).split(3, -1))
+        # resampled between the centres of its first and last voxel an image is shorter than the file, up to a slice
+        gone = high - low <= LEAST
+        return torch.cat([low.where(~gone, low.minimum(size - 1)), high.where(~gone, high.clamp_min(1.0))], -1)
 
-    def _check(self, world: Tensor, boxes: Tensor, image: Tensor) -> None:
-        size = torch.tensor(image.shape[1:])
+    def _check(self, world: Tensor, image: Tensor, affine: Tensor) -> None:
+        """Whether boxes are of the image as its file has it."""
+        size, known = torch.tensor(image.shape[1:]), image.meta if isinstance(image, MetaTensor) else {}
+        if MetaKeys.ORIGINAL_AFFINE in known and MetaKeys.SPATIAL_SHAPE in known:
+            affine = _towards(torch.as_tensor(known[MetaKeys.ORIGINAL_AFFINE]), known, self.coordinates)
+            size = torch.as_tensor(known[MetaKeys.SPATIAL_SHAPE]).flatten()[:3].as_subclass(Tensor).long()
+        boxes = world_to_voxel_boxes(world, affine)
         low, high = boxes.split(3, -1)
         for wrong, what, remedy in (
             (
@@ -232,8 +239,12 @@ def _affine(image: Any, key: Hashable, coordinates: str) -> Tensor:
         raise ValueError(
             f"`{key}` must be an image with an affine, as LoadImaged reads it, got {type(image).__name__}."
         )
-    affine = image.affine.as_subclass(Tensor).double().cpu()
-    space = "LPS" if str(image.meta.get(MetaKeys.SPACE)) == "LPS" else "RAS"  # of the affine, by its reader
+    return _towards(image.affine, image.meta, coordinates)
+
+
+def _towards(affine: Tensor, meta: Mapping[Any, Any], coordinates: str) -> Tensor:
+    affine = affine.as_subclass(Tensor).double().cpu()
+    space = "LPS" if str(meta.get(MetaKeys.SPACE)) == "LPS" else "RAS"  # of the affine, by its reader
     return affine if space == coordinates else torch.diag(affine.new_tensor([-1, -1, 1, 1])) @ affine
 
 

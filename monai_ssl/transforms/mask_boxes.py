@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 from scipy import ndimage
@@ -53,6 +54,7 @@ class MaskToBoxesd(MapTransform):
         box_key: where the boxes go.
         label_key: where their classes go; by default in place of the mask.
         classes: number of classes, background not counted; any by default.
+        image_key: the image, on whose grid the mask must lie by then, where both know theirs.
 
     Shape:
         - mask: ``(1, H, W, D)``
@@ -60,28 +62,37 @@ class MaskToBoxesd(MapTransform):
 
     Raises:
         ValueError: when the mask has more channels than one.
-        UserError: naming the mask, when a value is no whole number, or above ``classes``.
+        UserError: naming the mask, when a value is no whole number, or above ``classes``, or it lies on another grid
+            than its image.
     """
 
     def __init__(
-        self, mask_key: str = "label", box_key: str = "box", label_key: str = "label", classes: int | None = None
+        self,
+        mask_key: str = "label",
+        box_key: str = "box",
+        label_key: str = "label",
+        classes: int | None = None,
+        image_key: str = "image",
     ) -> None:
         super().__init__(mask_key)
         self.mask_key = mask_key
         self.box_key = box_key
         self.label_key = label_key
         self.classes = classes
+        self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         mask = torch.as_tensor(out[self.mask_key])
         if len(mask) != 1:
             raise ValueError(f"`{self.mask_key}` must be a mask of one channel, got shape {tuple(mask.shape)}.")
+        file = getattr(mask, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, f"`{self.mask_key}`")
+        if not _on_one_grid(out.get(self.image_key), mask):
+            raise UserError(f"{file}: lies on another grid than its image. Resample it to the image's grid.")
         values = mask[0].detach().cpu().as_subclass(Tensor).numpy()
         limit = np.inf if self.classes is None else self.classes
         wrong = values[(values != np.rint(values)) | (values < 0) | (values > limit)]
         if wrong.size:
-            file = getattr(mask, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, f"`{self.mask_key}`")
             rule = "0" if self.classes is None else f"0 to {self.classes}"
             raise UserError(
                 f"{file}: has the value {wrong[0]:g}; a mask of objects must hold whole numbers "
@@ -89,6 +100,19 @@ class MaskToBoxesd(MapTransform):
             )
         out[self.box_key], out[self.label_key] = mask_to_boxes(values.astype(np.int32))
         return out
+
+
+def _on_one_grid(image: Any, mask: Tensor) -> bool:
+    """Whether both end at the same places, to half a voxel; a grid that is not known is taken for the same."""
+    if not isinstance(image, MetaTensor) or not isinstance(mask, MetaTensor):
+        return True
+    if image.shape[1:] != mask.shape[1:]:
+        return False
+    apart = torch.linalg.solve(image.affine.double().cpu(), mask.affine.double().cpu()).as_subclass(Tensor)
+    ends = torch.tensor([*image.shape[1:]], dtype=torch.float64) - 1
+    both = torch.stack([torch.zeros_like(ends), ends])
+    moved = both @ apart[:-1, :-1].T + apart[:-1, -1]
+    return bool((moved - both).abs().max() < 0.5)
 
 
 MaskToBoxesD = MaskToBoxesDict = MaskToBoxesd

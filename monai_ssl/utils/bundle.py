@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = [
     "plain_values",
     "prepare",
 ]
+
+logger = logging.getLogger(__name__)
 
 UNTRAINED = "untrained"
 """Entry beside ``model`` in a file of weights that nothing was trained with."""
@@ -170,6 +173,10 @@ def _use_trained_values(weights: Path) -> None:
         raise UserError(f"{weights}: there are no weights here. Train first, or give --weights RUN/model.pt.")
     path = weights.with_name("preprocessing.json")
     if not path.is_file():
+        if not (inside_monai_label() or is_untrained(weights)):
+            logger.warning(
+                f"{weights}: there is no {path.name} beside it; it is taken for trained with the values of this config"
+            )
         return
     try:
         trained = json.loads(path.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ import torch.distributed as dist
 __all__ = ["join_processes", "leave_processes"]
 
 _PATIENCE = timedelta(minutes=30)
+_CHECKING = timedelta(hours=1)  # the first process checks all scans before it joins the others
 
 
 def join_processes(device: torch.device) -> None:
@@ -24,11 +25,11 @@ def join_processes(device: torch.device) -> None:
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, world_size = next(iter(dist.rendezvous("env://")))
+    store, rank, world_size = next(iter(dist.rendezvous("env://", timeout=_CHECKING)))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     backend = "nccl" if device.type == "cuda" else "gloo"
     store = dist.PrefixStore(f"attempt {attempt}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=_CHECKING)
 
 
 def leave_processes() -> None:

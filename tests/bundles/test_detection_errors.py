@@ -132,13 +132,38 @@ def test_a_list_of_both_kinds_on_two_sides(refused, data):
     assert re.search(r"some cases have boxes \(\S+/chest_002.nii.gz\) and some have masks", line)
 
 
-def test_a_mask_with_a_value_above_the_classes(refused, data):
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        ("true", "has 2 .*, and the list declares 0 to 1"),
+        ("false", "has the value 2; .* from 0 to 1, 0 where nothing is"),
+    ],
+)
+def test_a_mask_with_a_value_above_the_classes(refused, data, tmp_path, check, message):
     def change(content):
         with_masks(data, [*content["training"], *content["validation"], *content["test"]], 2)
         content["labels"] = {"0": "background", "1": "nodule"}
 
+    line = refused(change, check=check)
+    assert re.match(rf"Error: \S+/masks/chest_00[13].nii.gz: {message}", line)
+    assert (tmp_path / "run").exists() == (check == "false")
+
+
+@pytest.mark.parametrize("boxes", [BOX, [500.0, *BOX[1:]]])
+def test_boxes_of_a_class_without_a_name(refused, boxes, tmp_path):
+    def change(content):
+        content.pop("labels")
+        content["training"][0].update(box=[boxes], label=[1])
+
     line = refused(change)
-    assert re.match(r"Error: \S+/masks/chest_00[13].nii.gz: has the value 2; .* from 0 to 1, 0 where nothing is", line)
+    assert re.match(r"Error: \S+/chest_001.nii.gz: has a box of class 1, and the classes, .*, are object\.", line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_boxes_in_other_coordinates(refused, tmp_path):
+    line = refused(first(box=[[70.0, 60.0, 0.0, 5.0, 5.0, 5.0]], label=[0]), coordinates="LPS")
+    assert re.search(r"chest_001.nii.gz: has box 1, .* outside its image in LPS \(`coordinates`\)", line)
+    assert not (tmp_path / "run").exists()
 
 
 def test_boxes_with_a_background_among_the_classes(refused):
@@ -207,6 +232,42 @@ def test_results_are_not_overwritten_unasked(mistake, detected, chests, tmp_path
 def test_settings_of_evaluation_and_inference(mistake, detected, config, settings, message):
     line = mistake(config, bundle=DETECTION, **{"weights": str(detected / "model.pt"), "device": "cpu", **settings})
     assert message in line
+
+
+def test_classes_in_another_order(mistake, detected, data):
+    spoil(data, lambda content: content.update(labels={"0": "node", "1": "nodule"}))
+    settings = {"weights": str(detected / "model.pt"), "dataset_dir": str(data), "device": "cpu"}
+    line = mistake("evaluate.yaml", bundle=DETECTION, **settings)
+    assert "nodule is number 1 of the one and 0 of the other" in line
+
+
+@pytest.mark.parametrize("config", ["evaluate.yaml", "inference.yaml"])
+def test_voxels_that_are_not_finite(mistake, detected, data, config):
+    path = data / "imagesTr" / "chest_000.nii.gz"
+    image = nib.load(path)
+    voxels = image.get_fdata(dtype=np.float32)
+    voxels[20, 20, 20] = np.nan
+    write_nifti(path, voxels, image.affine)
+    given = {"dataset_dir": str(data)} if config == "evaluate.yaml" else {"dataset_dir": None, "image": str(path)}
+    line = mistake(config, bundle=DETECTION, weights=str(detected / "model.pt"), device="cpu", **given)
+    assert re.match(r"Error: \S+/chest_000.nii.gz: has voxels that are not finite", line)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "message"),
+    [
+        ("inference.yaml", {"score_threshold": 50}, r"`score_threshold` must be in \[0, 1\], got 50"),
+        ("inference.yaml", {"max_boxes": 0}, "`max_boxes` must be a whole number from 1, got 0"),
+        ("evaluate.yaml", {"iou_threshold": 1.5}, r"`iou_threshold` must be in \(0, 1\], got 1.5"),
+        ("evaluate.yaml", {"resamples": -5}, "`resamples` must be a whole number from 0, got -5"),
+    ],
+    ids=["score", "boxes", "overlap", "draws"],
+)
+def test_numbers_out_of_range(mistake, detected, chests, config, settings, message):
+    given = {"dataset_dir": str(chests)}
+    given |= {"dataset_dir": None, "image": str(chests / "imagesUn")} if config == "inference.yaml" else {}
+    line = mistake(config, bundle=DETECTION, weights=str(detected / "model.pt"), device="cpu", **given, **settings)
+    assert re.search(message, line)
 
 
 def test_a_part_without_a_case(mistake, detected, data):

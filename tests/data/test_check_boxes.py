@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from monai_ssl.data.check_boxes import _wrong, box_faults
 from monai_ssl.data.check_facts import Volume
 from monai_ssl.data.check_run import check_data
+from monai_ssl.data.check_training import check_scans
 from monai_ssl.transforms.boxes import world_to_voxel_boxes
+from monai_ssl.utils.errors import UserError
 from tests.data.check_files import make_data, write_list
 
 AFFINE = np.array([[0, -2.0, 0, 30], [1.5, 0, 0, -20], [0, 0, 3, 7], [0, 0, 0, 1]])
@@ -62,3 +65,46 @@ def test_boxes_of_a_list_are_checked(tmp_path: Path, box: list[float], words: st
     found = check_data(write_list(tmp_path, data)).faults
     assert [(fault.kind, fault.case) for fault in found] == ([("box", "training1")] if words else [])
     assert all(words and words in fault.text for fault in found)
+
+
+def box_list(tmp_path: Path, boxes: list[list[float]]) -> Path:
+    data, _ = make_data(tmp_path)
+    for part in ("training", "validation", "test"):
+        data[part] = [{"image": entry["image"], "box": [], "label": []} for entry in data[part]]
+    data["labels"] = {"0": "nodule"}
+    for entry, box in zip(data["training"], boxes, strict=False):
+        entry.update(box=[box], label=[0])
+    return write_list(tmp_path, data)
+
+
+def test_a_list_has_boxes_of_one_kind_of_coordinates(tmp_path: Path) -> None:
+    inside, turned, either = [6, 6, 8, 3, 3, 3], [-6, -6, 8, 3, 3, 3], [0, 0, 8, 3, 3, 3]
+    for boxes in ([inside, inside], [turned, turned], [inside, either], [either, turned]):
+        assert not check_data(box_list(tmp_path, boxes)).faults
+    for boxes, others in (([inside, turned], ("LPS", "RAS")), ([turned, inside], ("RAS", "LPS"))):
+        (fault,) = check_data(box_list(tmp_path, boxes)).faults
+        assert (fault.kind, fault.case) == ("box", "training1")
+        assert f"fit it in {others[0]} alone, and those of training0 fit in {others[1]} alone" in fault.text
+
+
+def test_names_of_a_list_of_boxes_are_numbered_without_gaps(tmp_path: Path) -> None:
+    path = box_list(tmp_path, [[6, 6, 8, 3, 3, 3]])
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "labels": {"0": "nodule", "2": "node"}}))
+    assert [fault.kind for fault in check_data(path).faults] == ["labels"]
+
+
+def test_coordinates_that_are_known_count(tmp_path: Path) -> None:
+    inside = AFFINE[:3, :3] @ [15, 3, 5] + AFFINE[:3, 3]
+    ras = [*inside, 2, 2, 2]
+    assert not list(box_faults(volume(), [ras], "RAS"))
+    ((kind, text),) = box_faults(volume(), [ras], "LPS")
+    assert kind == "box"
+    assert text.endswith("mm, which lies outside its image in LPS (`coordinates`)")
+    images = {
+        case["image"]: case for case in json.loads(box_list(tmp_path, [[-6, -6, 8, 3, 3, 3]]).read_text())["training"]
+    }
+    cases = [{**case, "image": str(tmp_path / image)} for image, case in images.items()]
+    check_scans({"training": cases}, coordinates="LPS")
+    with pytest.raises(UserError, match=r"training0.*: has box 1, .* lies outside its image in RAS \(`coordinates`\)"):
+        check_scans({"training": cases}, coordinates="RAS")

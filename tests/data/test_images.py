@@ -52,11 +52,19 @@ def test_a_prediction_has_the_scans_stem_a_postfix_and_an_ending(name: str, tmp_
 
 def test_a_prediction_with_another_ending_is_not_there(tmp_path: Path) -> None:
     folder = touch(tmp_path, "in/a.nii.gz", "out/a_boxes.nii.gz") / "in"
-    assert len(images_to_predict(folder, tmp_path / "out", "boxes", ending=".json")) == 1
+    assert len(images_to_predict(folder, tmp_path / "out", "boxes", endings=[".json"])) == 1
     touch(tmp_path, "out/a_boxes.json")
     with pytest.raises(UserError, match=r"a_boxes\.json: is there already\. Give --overwrite true"):
-        images_to_predict(folder, tmp_path / "out", "boxes", ending=".json")
-    assert len(images_to_predict(folder, tmp_path / "out", "boxes", overwrite=True, ending=".json")) == 1
+        images_to_predict(folder, tmp_path / "out", "boxes", endings=[".json"])
+    assert len(images_to_predict(folder, tmp_path / "out", "boxes", overwrite=True, endings=[".json"])) == 1
+
+
+def test_every_file_of_a_prediction_is_kept(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "in/a.nii.gz", "out/a_boxes.mrk.json") / "in"
+    both = [".json", ".mrk.json"]
+    with pytest.raises(UserError, match=r"a_boxes\.mrk\.json: is there already\. Give --overwrite true"):
+        images_to_predict(folder, tmp_path / "out", "boxes", endings=both)
+    assert len(images_to_predict(folder, tmp_path / "out", "boxes", overwrite=True, endings=both)) == 1
 
 
 def test_scans_of_every_format_and_series_have_a_prediction(tmp_path: Path) -> None:

@@ -94,6 +94,24 @@ def test_an_image_of_other_channels_is_named(tmp_path: Path) -> None:
     assert ScanDataset(cases, LOAD, channels=2)[0]["image"].shape == (2, 4, 5, 6)
 
 
+def test_a_slice_is_no_scan(tmp_path: Path) -> None:
+    cases = labelled(tmp_path, np.zeros((4, 5)), np.zeros((4, 5), np.float32))
+    with pytest.raises(UserError, match=r"image\.nii\.gz: is 2D \(4 x 5 voxels\), and scans are 3D"):
+        ScanDataset(cases, LOAD, channels=1)[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_where_that_is_asked(value: float, tmp_path: Path) -> None:
+    image = np.zeros((4, 5, 6), np.float32)
+    good = labelled(tmp_path, np.zeros((4, 5, 6)), image)
+    assert ScanDataset(good, LOAD, finite=True)[0]["image"].shape == (1, 4, 5, 6)
+    image[1, 2, 3] = value
+    cases = labelled(tmp_path, np.zeros((4, 5, 6)), image)
+    with pytest.raises(UserError, match=r"image\.nii\.gz: has voxels that are not finite"):
+        ScanDataset(cases, LOAD, finite=True)[0]
+    assert not np.isfinite(ScanDataset(cases, LOAD)[0]["image"]).all()
+
+
 def refuses(case: dict[str, Any]) -> Any:
     raise UserError(f"{case['image'].meta['filename_or_obj']}: box 1 lies outside its image.")
 

@@ -112,7 +112,14 @@ def test_what_does_not_fit_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
         suggest(tmp_path, "worst", overwrite=True)
     with pytest.raises(UserError, match="scan 1 are not finite"):
         suggest(tmp_path, "uncertainty", unlabeled=Scans([float("nan")] * 4), overwrite=True)
+    with pytest.raises(UserError, match="count must be 1 scan or more, got 0"):
+        suggest(tmp_path, "first", count=0, overwrite=True)
     assert json.loads((tmp_path / "suggestions.json").read_text()) == before
+
+
+def test_boxes_that_count_are_some() -> None:
+    with pytest.raises(UserError, match="boxes must be 1 or more, got 0"):
+        BoxUncertainty([], count=0)
 
 
 def test_uncertainty_of_a_scan_goes_through_windows_in_evaluation_mode() -> None:

@@ -234,6 +234,20 @@ def test_arguments() -> None:
         report_to(print, space="mm")
     with pytest.raises(ValueError, match=r"`class_names` must hold at least one class, got none"):
         report_to(print, class_names=[])
+    for key, value in (("iou_threshold", 0), ("iou_threshold", 1.5), ("max_detections", 0), ("resamples", -5)):
+        with pytest.raises(ValueError, match=rf"`{key}` must be .*, got {value}"):
+            report_to(print, **{key: value})
+    with pytest.raises(ValueError, match=r"`resamples` must be a whole number from 0, got 1\.5"):
+        report_to(print, resamples=1.5)
+
+
+def test_the_coordinates_of_the_list_are_kept_where_they_are_told() -> None:
+    cases = [case([], [], [[4, 4, 4, 8, 8, 8]])]
+    kept: list[dict[str, Any]] = []
+    for coordinates in (None, "LPS"):
+        evaluate(cases, report_to(kept.append, coordinates=coordinates))
+    assert [summary.get("coordinates") for summary in kept] == [None, "LPS"]
+    assert {key: value for key, value in kept[1].items() if key != "coordinates"} == kept[0]
 
 
 def test_no_case() -> None:

@@ -100,3 +100,11 @@ def test_the_title_tells_cpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_no_case(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"`cases` must hold at least one case to draw froc.png, got none"):
         draw_free_response([], tmp_path / "froc.png")
+
+
+def test_draws_without_a_box_have_no_band(drawn: dict[str, list[Any]], tmp_path: Path) -> None:
+    cases = [NODULES[1], *[NODULES[2]] * 40]
+    seed = next(seed for seed in range(20) if 0 not in np.random.default_rng(seed).integers(41, size=(1, 41)))
+    draw_free_response(cases, tmp_path / "froc.png", resamples=1, seed=seed)
+    assert not drawn["fill_between"]
+    assert (tmp_path / "froc.png").is_file()

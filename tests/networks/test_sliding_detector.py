@@ -178,6 +178,21 @@ def test_the_network_is_shared_and_stays_in_its_mode() -> None:
             r"strides \[\[1, 1, 1\], \[2, 2, 2\], .* cannot be put together from windows. Leave out",
         ),
         (lambda: sliding_detector(network(), (16, 16, 16), overlap=1.0), ValueError, r"`overlap` .* \[0, 1\), got 1.0"),
+        (
+            lambda: sliding_detector(ResNet("basic", [1] * 4, [4] * 4, n_input_channels=1), (16, 16, 16)),  # type: ignore[arg-type]
+            UserError,
+            r"weights are those of ResNet, which is no detector\. Give --weights",
+        ),
+        *(
+            (lambda given=given: sliding_detector(network(), (16, 16, 16), **given), ValueError, message)
+            for given, message in (
+                ({"score_threshold": 50}, r"`score_threshold` must be in \[0, 1\], got 50"),
+                ({"overlap_threshold": -1}, r"`overlap_threshold` must be in \[0, 1\], got -1"),
+                ({"max_boxes": 0}, r"`max_boxes` must be a whole number from 1, got 0"),
+                ({"max_boxes": 1.5}, r"got 1\.5"),
+                ({"windows_at_once": 0}, r"`windows_at_once` .* got 0"),
+            )
+        ),
         (lambda: AlignedWindowInferer((16, 12), (8, 8)), ValueError, r"`roi_size` .* \[8, 8\], got \[16, 12\]"),
         (lambda: AlignedWindowInferer((16,), (8, 8)), ValueError, r"got \[16\]"),
     ],

@@ -35,6 +35,15 @@ def test_settings_of_the_training_are_not_those_of_the_evaluation(
     assert found.settings == {"device": "cpu", "coordinates": "LPS", "overlap": 0.25}
 
 
+def test_coordinates_are_those_that_were_scored(real_study: Path, tmp_path: Path) -> None:
+    run, given = real_study / "runs/1/mean_teacher/seed0", GivenData(tmp_path / "list.json")
+    manifest = {"settings": {"coordinates": "RAS"}}
+    for figures, coordinates in (({"coordinates": "LPS"}, "LPS"), ({}, "RAS")):
+        found = find_sources(run, run / "test/metrics.json", figures, manifest, "detection", given)
+        assert found is not None
+        assert found.settings == {"coordinates": coordinates}
+
+
 def test_what_the_user_says_goes_first(real_study: Path, tmp_path: Path) -> None:
     run = real_study / "runs/1/mean_teacher/seed0"
     given = GivenData(tmp_path / "list.json", tmp_path, tmp_path / "other.pt")

@@ -172,6 +172,25 @@ def test_what_sticks_out_of_an_image_is_cut_off():
     assert out["box"].tolist() == [[0, 3.5, 3.5, 2.5, 7.5, 7.5], [3.5, 3.5, 25.5, 7.5, 7.5, 28]]
 
 
+def thick_slices(path):
+    """Four slices of 5 mm, which are 16 mm between the centres of the first and the last one and a voxel."""
+    nib.save(nib.Nifti1Image(np.zeros((30, 30, 4), np.float32), np.diag([1.0, 1, 5, 1])), path)
+    return Compose([LoadImaged("image"), EnsureChannelFirstd("image"), Spacingd("image", (1, 1, 1), mode="bilinear")])
+
+
+def test_a_box_of_a_file_fits_its_thick_slices(tmp_path):
+    read = thick_slices(tmp_path / "a.nii.gz")({"image": tmp_path / "a.nii.gz"})
+    assert read["image"].shape[1:] == (30, 30, 16)
+    whole, last, first = [15, 15, 7.5, 4, 4, 20], [15, 15, 16.75, 4, 4, 1.5], [15, 15, -1.75, 4, 4, 1.5]
+    boxes = WorldToVoxelBoxd("box")({**read, "box": [whole, last, first]})["box"]
+    assert boxes[:, [2, 5]].tolist() == [[0, 16], [15, 16], [0, 1]]
+    assert boxes[:, [0, 3]].tolist() == [[13.5, 17.5]] * 3
+    with pytest.raises(UserError, match=r"a\.nii\.gz: box 1, .* lies outside its image: .* has \(30, 30, 4\)"):
+        WorldToVoxelBoxd("box")({**read, "box": [[15, 15, 19, 4, 4, 2]]})
+    with pytest.raises(UserError, match=r"box 1, .* is larger than its image"):
+        WorldToVoxelBoxd("box")({**read, "box": [[15, 15, 7.5, 4, 4, 26]]})
+
+
 def test_arguments_are_checked():
     for transform in (WorldToVoxelBoxd, VoxelToWorldBoxd):
         with pytest.raises(ValueError, match="`coordinates` must be RAS or LPS, got 'ras'"):

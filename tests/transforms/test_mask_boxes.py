@@ -91,3 +91,25 @@ def test_wrong_values_name_the_file(value, message):
 def test_one_channel():
     with pytest.raises(ValueError, match=r"`label` must be a mask of one channel, got shape \(2, 3, 3, 3\)"):
         MaskToBoxesd()({"label": torch.zeros(2, 3, 3, 3)})
+
+
+def test_a_mask_lies_on_the_grid_of_its_image():
+    matrix = torch.diag(torch.tensor([2.0, 2, 3, 1]).double())
+    image = MetaTensor(torch.zeros(1, 8, 8, 6), affine=matrix)
+    mask = torch.zeros(1, 8, 8, 6)
+    mask[0, 2:4, 3:5, 1:3] = 1
+    near, far, flipped = matrix.clone(), matrix.clone(), matrix.clone()
+    near[0, 3], far[0, 3] = 0.9, 1.1
+    flipped[0, 0], flipped[0, 3] = -2, 14
+    transform = MaskToBoxesd()
+    for good in (mask, MetaTensor(mask, affine=matrix), MetaTensor(mask, affine=near)):
+        assert transform({"image": image, "label": good})["box"].tolist() == [[2, 3, 1, 4, 5, 3]]
+    assert len(transform({"label": MetaTensor(mask, affine=far)})["box"]) == 1
+    named = {"filename_or_obj": "m.nii"}
+    for wrong in (
+        MetaTensor(mask, affine=far, meta=dict(named)),
+        MetaTensor(mask, affine=flipped, meta=dict(named)),
+        MetaTensor(mask[:, 1:], affine=matrix, meta=dict(named)),
+    ):
+        with pytest.raises(UserError, match=r"m\.nii: lies on another grid than its image\. Resample it"):
+            transform({"image": image, "label": wrong})

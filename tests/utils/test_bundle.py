@@ -181,11 +181,20 @@ def test_a_setting_that_contradicts_the_trained_model_is_refused(
         workflow(config, weights=str(weights), **{name: value})
 
 
-def test_weights_that_are_missing_or_described_badly(config: Path, weights: Path, tmp_path: Path) -> None:
+def test_weights_that_are_missing_or_described_badly(
+    config: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SystemExit, match=r"gone\.pt: there are no weights here"):
         workflow(config, weights=str(tmp_path / "gone.pt"))
     weights.with_name("preprocessing.json").write_text("{")
     with pytest.raises(SystemExit, match=r"preprocessing\.json: is not valid JSON"):
         workflow(config, weights=str(weights))
     weights.with_name("preprocessing.json").unlink()
+    caplog.clear()
     assert workflow(config, weights=str(weights)).parser["modality"] == "MRI"
+    told = "there is no preprocessing.json beside it; it is taken for trained with the values"
+    assert any(told in message for message in caplog.messages)
+    caplog.clear()
+    monkeypatch.setenv("MONAI_LABEL_APP_DIR", str(tmp_path))  # whose app has its models' values
+    workflow(config, weights=str(weights))
+    assert not any(told in message for message in caplog.messages)
