@@ -112,7 +112,10 @@ class SSLTrainer(Trainer):
         self.wrapped_objective.train()
         self.optimizer.zero_grad(set_to_none=True)
 
-        with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
+        # without the cache: before pull request 165068 of PyTorch weights that were lowered in a pass without gradient
+        # had none in the passes after it, such as those of a network that makes its own targets
+        lowered = {"cache_enabled": False, **self.amp_kwargs}
+        with torch.autocast(self.state.device.type, enabled=self.amp, **lowered):
             terms = self.wrapped_objective(batch)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = self.objective.total(terms)

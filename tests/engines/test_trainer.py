@@ -188,6 +188,13 @@ def test_arguments_of_autocast_arrive() -> None:
     assert set(seen) == {torch.float16}
 
 
+def test_weights_are_lowered_anew_in_each_pass() -> None:
+    engine, seen = trainer(amp=True, max_epochs=1), []
+    engine.objective.network[0].register_forward_hook(lambda *_: seen.append(torch.is_autocast_cache_enabled()))
+    engine.run()
+    assert set(seen) == {False}
+
+
 def test_gradients_are_scaled_and_the_scaler_outlives_run() -> None:
     plain, scaled = trainer(max_epochs=1), trainer(max_epochs=1)
     scaled.scaler = scaler = torch.amp.GradScaler("cpu", init_scale=256.0, growth_interval=2)
