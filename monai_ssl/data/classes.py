@@ -6,9 +6,12 @@ Neither MONAI nor torch is imported, so that the command line stays fast.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from monai_ssl.data.boxes import box_source
+from monai_ssl.data.datalist import class_names, find_datalist, read_datalist
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["check_box_classes", "check_class_names", "object_names"]
@@ -16,23 +19,35 @@ __all__ = ["check_box_classes", "check_class_names", "object_names"]
 logger = logging.getLogger(__name__)
 
 
-def object_names(names: Sequence[str], source: Literal["box", "mask"], default: Sequence[str] = ()) -> list[str]:
-    """Names of the classes of objects, from those that a list has.
+def object_names(
+    datalist: str | os.PathLike[str] | None,
+    dataset_dir: str | os.PathLike[str] | None,
+    default: Sequence[str],
+    parts: Sequence[str] = ("training", "validation"),
+) -> list[str]:
+    """Return the names of the classes of objects of a detection list.
+
+    The first value of masks is where nothing is, whatever it is called; classes of boxes count from 0. Where no case
+    has a label, one that is called background is none.
 
     Args:
-        names: by value, see :func:`~monai_ssl.data.datalist.class_names`.
-        source: of :func:`~monai_ssl.data.boxes.box_source`. The first value of masks is where nothing is, whatever it
-            is called; classes of boxes count from 0, and one that is called background is none.
-        default: the result where a list has no names.
+        datalist: as in :func:`~monai_ssl.data.datalist.find_datalist`.
+        dataset_dir: folder of the data set.
+        default: the names if no list is given (both None) or the list has no ``labels``.
+        parts: of the list, whose labelled cases are looked at.
 
     Raises:
-        UserError: when nothing is left.
+        UserError: when no class is left, or the parts have boxes and masks; further as
+            :func:`~monai_ssl.data.datalist.class_names` does.
     """
+    names = class_names(datalist, dataset_dir, [])
     if not names:
         return list(default)
-    objects = list(names[1:]) if source == "mask" else [name for name in names if name.lower() != "background"]
+    data = read_datalist(find_datalist(datalist, dataset_dir), boxes=True)
+    masks = box_source(case for part in parts for case in data.get(part, []) if "label" in case) == "mask"
+    objects = names[1:] if masks else [name for name in names if name.lower() != "background"]
     if not objects:
-        what = "0, where nothing is, and the objects, from 1 on" if source == "mask" else "the objects, from 0 on"
+        what = "0, where nothing is, and the objects, from 1 on" if masks else "the objects, from 0 on"
         raise UserError(f"the list's `labels` must name {what}, got {', '.join(names)} alone.")
     return objects
 

@@ -88,7 +88,11 @@ class BoxUncertainty:
 
 
 class _Readable:
-    """Scans of a loader that can be read; the others are named and counted out."""
+    """Scans of a loader that can be read; the others are named and counted out.
+
+    Raises:
+        UserError: when none of them can be read.
+    """
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -96,13 +100,17 @@ class _Readable:
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         scans = iter(self.loader)
+        last = ""
         for row in itertools.count():
             try:
                 yield next(scans)
             except StopIteration:
+                if row and len(self.broken) == row:
+                    raise UserError(f"none of {row} scans can be used. The last: {last}") from None
                 return
             except UserError as error:
-                logger.warning(f"{error} It is passed over.")
+                last = str(error)
+                logger.warning(f"{last} It is passed over.")
                 self.broken.add(row)
 
 

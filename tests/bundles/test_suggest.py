@@ -56,7 +56,8 @@ def test_mistakes_are_one_line(trained, mri, tmp_path, mistake):
     path.write_text(json.dumps(data))
     nib.save(nib.Nifti1Image(np.full((24, 24, 24), np.nan, np.float32), np.eye(4)), tmp_path / "broken.nii.gz")
     line = mistake("suggest.yaml", datalist=str(path), dataset_dir=str(tmp_path), **weights)
-    assert "scan 1 are not finite" in line
+    assert "none of 1 scans can be used" in line
+    assert "broken.nii.gz: has voxels that are not finite" in line
 
 
 def test_a_scan_is_prepared_as_for_segmenting():

@@ -1,21 +1,47 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from monai_ssl.data.classes import check_box_classes, check_class_names, object_names
 from monai_ssl.utils.errors import UserError
 
 
-def test_the_first_value_of_masks_is_where_nothing_is() -> None:
-    assert object_names(["background", "nodule"], "mask") == ["nodule"]
-    assert object_names(["lung", "nodule", "node"], "mask") == ["nodule", "node"]
-    assert object_names(["nodule", "node"], "box") == ["nodule", "node"]
-    assert object_names(["Background", "nodule"], "box") == ["nodule"]
-    assert object_names([], "mask", ["object"]) == ["object"]
+def detection_list(folder: Path, names: list[str], **parts: list[dict[str, Any]]) -> Path:
+    path = folder / "dataset.json"
+    labels = {"labels": {str(value): name for value, name in enumerate(names)}} if names else {}
+    path.write_text(json.dumps({**labels, **parts}))
+    return path
+
+
+MASK = {"image": "a.nii", "label": "m.nii"}
+BOXES = {"image": "a.nii", "box": [[0, 0, 0, 5, 5, 5]], "label": [0]}
+
+
+def test_the_first_value_of_masks_is_where_nothing_is(tmp_path: Path) -> None:
+    path = detection_list(tmp_path, ["lung", "nodule", "node"], training=[MASK], test=[BOXES])
+    assert object_names(path, None, ["object"]) == ["nodule", "node"]
+    assert object_names(None, tmp_path, ["object"]) == ["nodule", "node"]
+    assert object_names(path, None, ["object"], ["test"]) == ["lung", "nodule", "node"]
+    detection_list(tmp_path, ["background", "nodule"], validation=[MASK])
+    assert object_names(path, None, ["object"]) == ["nodule"]
+    detection_list(tmp_path, ["background", "nodule"], unlabeled=[{"image": "a.nii"}])
+    assert object_names(path, None, ["object"]) == ["nodule"]
+
+
+def test_without_names_there_are_the_given_ones(tmp_path: Path) -> None:
+    assert object_names(None, None, ["object"]) == ["object"]
+    assert object_names(detection_list(tmp_path, [], training=[MASK]), None, ["object"]) == ["object"]
+
+
+def test_some_class_must_be_left(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must name 0, where nothing is, and the objects, from 1 on, got nodule alone"):
-        object_names(["nodule"], "mask")
+        object_names(detection_list(tmp_path, ["nodule"], training=[MASK]), None, ["object"])
     with pytest.raises(UserError, match="must name the objects, from 0 on, got background alone"):
-        object_names(["background"], "box")
+        object_names(detection_list(tmp_path, ["background"], training=[]), None, ["object"])
 
 
 def test_classes_in_another_order_are_refused(caplog: pytest.LogCaptureFixture) -> None:

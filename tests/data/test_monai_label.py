@@ -195,5 +195,6 @@ def test_a_label_that_is_no_class_ends_the_training_inside_too(server: Store, fo
     both = Compose([LoadImaged(keys=["image", "label"], allow_missing_keys=True)])
     with pytest.raises(UserError, match=r"study_0\.nii.gz: has the value 7; labels must be whole numbers from 0 to 1"):
         StudyDataset(labelled(folder, 7), both, classes=2)[0]
-    with pytest.raises(UserError, match=r"none of 4 studies can be used. .* has 4 channels, the network takes 1"):
-        StudyDataset(cases(folder), both, channels=1)[0]
+    first = Compose([LoadImaged(keys="image", ensure_channel_first=True)])
+    with pytest.raises(UserError, match=r"none of 4 studies can be used. .* has 1 channels, the network takes 2"):
+        StudyDataset(cases(folder), first, channels=2)[0]

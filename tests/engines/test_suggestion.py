@@ -97,7 +97,7 @@ def test_scans_that_cannot_be_read_are_named_and_the_others_suggested(
 
 
 def test_none_can_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no scan to describe"):
+    with pytest.raises(UserError, match=r"none of 4 scans can be used\. The last: d\.nii\.gz: cannot be read"):
         suggest(tmp_path, "coverage", unlabeled=DataLoader(SomeBroken({0, 1, 2, 3})))
     assert not (tmp_path / "suggestions.json").exists()
 
