@@ -44,6 +44,7 @@ def first(**entries):
         ({"patch_size": [20, 16, 16]}, r"patch_size \[20, 16, 16\] must be multiples of \[8, 8, 8\].*\[16, 16, 16\]"),
         ({"patch_size": [16, 16]}, r"patch_size \[16, 16\] must have 3 axes"),
         ({"coordinates": "lps"}, "coordinates must be one of RAS, LPS, got 'lps'"),
+        ({"boxes_from": "masks"}, "boxes_from must be one of box, mask, got 'masks'"),
         ({"checkpoint": "best"}, "checkpoint must be one of last, chosen, got 'best'"),
         ({"modality": "PET"}, "modality must be one of MRI, CT, got 'PET'"),
         ({"transfer": "all"}, "transfer must be one of fine_tune, .*, got 'all'"),
