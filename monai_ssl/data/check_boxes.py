@@ -10,7 +10,7 @@ from monai_ssl.data.check_facts import Fault, Volume
 from monai_ssl.data.check_list import Case
 from monai_ssl.transforms.boxes import LEAST
 
-__all__ = ["box_faults", "mixed_coordinates"]
+__all__ = ["box_faults", "coordinate_faults"]
 
 _FLIPS = {"RAS": (1, 1, 1), "LPS": (-1, -1, 1)}  # as in NIfTI, as in DICOM
 
@@ -37,24 +37,32 @@ def box_faults(
         yield "box", f"has box {number + 1}, [{shown}] mm, which {what}{by}"
 
 
-def mixed_coordinates(cases: Iterable[tuple[Case, Volume]]) -> Iterator[Fault]:
-    """Yield the cases whose boxes fit their images in other coordinates only than those of cases before, a fault each.
+def coordinate_faults(cases: Iterable[tuple[Case, Volume]]) -> Iterator[Fault]:
+    """Yield what tells that boxes are in the other coordinates: boxes are read as RAS or as LPS, all of a list alike.
+
+    Cases whose boxes fit their images in other coordinates only than those of cases before are a fault each. Where the
+    boxes of all cases fit in both, one fault says so: read in the wrong ones they are mirrored, and no one can tell.
 
     Args:
         cases: with their volumes, whose affines are good.
     """
     first: dict[str, Case] = {}
+    either: list[Case] = []
     for case, volume in cases:
         if not case.boxes or len(volume.shape) < 3:
             continue
         fits = [name for name, wrong in _by_coordinates(volume, case.boxes).items() if not wrong]
         if len(fits) != 1:
+            either += [case] * len(fits[:1])
             continue
         first.setdefault(fits[0], case)
         other = next(iter(first))  # of the first case that tells
         if other != fits[0]:
             text = f"has boxes that fit it in {fits[0]} alone, and those of {first[other].name} fit in {other} alone"
             yield Fault("box", text, case.part, case.name, case.image)
+    if either and not first:
+        text = "has boxes that fit it in RAS and in LPS alike, as in all cases of the list"
+        yield Fault("coordinates", text, either[0].part, either[0].name, either[0].image)
 
 
 def _by_coordinates(volume: Volume, boxes: Sequence[Sequence[float]]) -> dict[str, dict[int, str]]:

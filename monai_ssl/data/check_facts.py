@@ -64,6 +64,9 @@ KINDS = {
     "label_fractions": Kind("error", "Write whole numbers (resample labels by nearest neighbours)."),
     "box": Kind("error", "Correct the box: centre and size in mm (cccwhd), of this image, in RAS or LPS."),
     # warnings
+    "coordinates": Kind(
+        "warning", "Look at a box over its image. Lists of ITK, of DICOM tools and of LUNA16 want --coordinates LPS."
+    ),
     "constant": Kind("warning", "Look at the scan, and leave it out if it is blank."),
     "empty_label": Kind("warning", "Look whether the case has been labelled."),
     "flipped_label": Kind(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from monai_ssl.data.check_boxes import box_faults, mixed_coordinates
+from monai_ssl.data.check_boxes import box_faults, coordinate_faults
 from monai_ssl.data.check_case import affine_faults, geometry_faults, image_faults, label_faults
 from monai_ssl.data.check_cohort import far_scans, flipped_labels, missing_classes, patients_apart, same_scans
 from monai_ssl.data.check_facts import Fault, ScanFacts, Volume
@@ -139,7 +139,7 @@ def check_listing(
     ]
     faults += [*same_scans(listing.cases, facts), *missing_classes(listing.cases, facts, listing.classes)]
     placed = ((case, facts[case.image_path].volume) for case in listing.cases)
-    faults += mixed_coordinates((case, volume) for case, volume in placed if volume is not None and _has_place(volume))
+    faults += coordinate_faults((case, volume) for case, volume in placed if volume is not None and _has_place(volume))
     faults += [*far_scans(listing.cases, facts), *flipped_labels(listing.cases, pairs.found)]
     faults += pool_faults(listing.cases, facts) if pool else ()
     size = sum(found.size for found in facts.values())

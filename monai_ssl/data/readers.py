@@ -45,8 +45,8 @@ class ScanReader(ImageReader):
             them is named, see :func:`~monai_ssl.data.formats.channel_files`; 1 reads the one file.
 
     Raises:
-        UserError: on reading, where a file is broken, a DICOM series has no volume in it, or channels are missing, too
-            many or differ in geometry.
+        UserError: on reading, where a file is broken or 2D, a DICOM series has no volume in it, or channels are
+            missing, too many or differ in geometry.
         ValueError: when ``channels`` is below 1.
     """
 
@@ -87,6 +87,14 @@ class ScanReader(ImageReader):
 
 
 def _read_one(path: str) -> tuple[np.ndarray, dict[Any, Any]]:
+    array, meta = _read_any(path)
+    of_space = array.ndim - int(not np.isnan(np.float64(meta[MetaKeys.ORIGINAL_CHANNEL_DIM])))
+    if of_space < 3:
+        raise UserError(f"{path}: is {of_space}D ({_by(array.shape)} voxels), and scans are 3D. Leave the case out.")
+    return array, meta
+
+
+def _read_any(path: str) -> tuple[np.ndarray, dict[Any, Any]]:
     ending = ending_of(path).lower()
     if not os.path.exists(path):
         raise UserError(f"{path}: is missing. Correct the path, or leave the case out.")
@@ -100,8 +108,7 @@ def _read_one(path: str) -> tuple[np.ndarray, dict[Any, Any]]:
         return _from_itk(path, [path])
     _check_claim(path)
     reader = NibabelReader()
-    array, meta = reader.get_data(reader.read(path))
-    return array, meta
+    return reader.get_data(reader.read(path))
 
 
 def _check_claim(path: str) -> None:

@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import save_torch
+from monai_ssl.utils.replaced_run import drop_replaced
 from monai_ssl.utils.weight_files import SAFETENSORS, read_best, read_plain, save_safetensors
 
 __all__ = ["CheckpointWriter", "ModelWriter", "Resume", "fingerprint_difference", "read_checkpoint"]
@@ -119,6 +120,7 @@ class CheckpointWriter:
             },
             self.path,
         )
+        drop_replaced(self.path.parent)
         engine.state.saved = int(engine.state.iteration)
 
 

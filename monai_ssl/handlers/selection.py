@@ -18,12 +18,15 @@ __all__ = ["ModelSelection"]
 
 logger = logging.getLogger(__name__)
 
+_UNKNOWN = -1.0  # below every score
+
 
 class ModelSelection:
     """Keeps the deployed network of the step that did best on the validation cases.
 
     The file holds the step, its score, its whole validation summary and the weights. It is the handler's only memory:
-    a run that goes on after a kill comes by the same figures again and keeps the same step, the first of equals.
+    a run that goes on after a kill comes by the same figures again and keeps the same step, the first of equals. Where
+    the validation cases have nothing to find, the last one validated stands, with a warning.
     At the end the validation summary of that step is written over that of the last one, so that it describes
     ``model.pt``. The validation cases have chosen the model, so they count as labels, and their figures flatter it.
 
@@ -82,9 +85,9 @@ class ModelSelection:
 
     def _keep_if_better(self, validator: Any, engine: Any) -> None:
         score = float(validator.state.metrics[self.metric])
-        if math.isnan(score):  # no validation case has a class: the first step stands
-            score = -math.inf if self.path.exists() else -1.0
-        if score > self._best:
+        unknown = math.isnan(score)  # no validation case has a class
+        score = _UNKNOWN if unknown else score
+        if score > self._best or (unknown and self._best == _UNKNOWN):
             self._best = score
             state = {"step": int(engine.state.iteration), "score": score}
             summary = validator.state.summary
@@ -92,6 +95,12 @@ class ModelSelection:
 
     def _finish(self, engine: Any) -> None:
         best = read_best(self.path)
-        logger.info(f"chosen on the validation cases: step {best['step']}, mean {self.metric} {best['score']:.4f}")
+        if best["score"] == _UNKNOWN:
+            logger.warning(
+                f"the validation cases have nothing to find, so that no step could be chosen: the last validated one, "
+                f"{best['step']}, stands. Validate on cases that have objects, or leave `checkpoint` at last."
+            )
+        else:
+            logger.info(f"chosen on the validation cases: step {best['step']}, mean {self.metric} {best['score']:.4f}")
         if self.report is not None:
             write_json(self.report, best["summary"])

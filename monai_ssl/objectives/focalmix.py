@@ -119,6 +119,8 @@ class FocalMix(TeacherObjective):
         for name, value in (("object_mix", object_mix), ("burn_in", burn_in), ("mix_ramp", mix_ramp)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
+        if not all(side > 0.0 for side in spacing):
+            raise ValueError(f"`spacing` must be above 0 along each axis, got {list(spacing)}.")
         self.spacing = tuple(spacing)
         self.exchange_axes = exchange_axes
         self.views = views

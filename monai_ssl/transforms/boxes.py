@@ -8,7 +8,7 @@ its centre at ``i``, half a voxel off.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -30,6 +30,8 @@ __all__ = [
     "WorldToVoxelBoxD",
     "WorldToVoxelBoxDict",
     "WorldToVoxelBoxd",
+    "boxes_within",
+    "file_grid",
     "voxel_to_world_boxes",
     "world_to_voxel_boxes",
 ]
@@ -84,6 +86,43 @@ def voxel_to_world_boxes(boxes: Tensor, affine: Tensor) -> Tensor:
     return torch.cat([centre, (high - low) @ matrix[:3, :3].abs().T], -1).float()
 
 
+def boxes_within(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut off what sticks out of an image, and leave each box a part of it.
+
+    Resampled between the centres of its first and last voxel an image is shorter than its file, up to a slice, and a
+    box there would be gone.
+
+    Args:
+        boxes: corners in edge coordinates.
+        size: voxels of the image.
+
+    Shape:
+        - boxes: ``(N, 6)``
+        - Output: ``(N, 6)``
+    """
+    sides = torch.tensor(size).float()
+    low, high = (side.clamp_min(0.0).minimum(sides) for side in boxes.split(3, -1))
+    gone = high - low <= LEAST
+    return torch.cat([low.where(~gone, low.minimum(sides - 1)), high.where(~gone, high.clamp_min(1.0))], -1)
+
+
+def file_grid(image: MetaTensor, coordinates: Coordinates = "RAS") -> tuple[Tensor, Tensor]:
+    """Affine and size of an image as its file has it; as it is by now, where it does not know.
+
+    Args:
+        image: of one channel or several, with whatever was done to it.
+        coordinates: of the world, ``RAS`` or ``LPS``.
+
+    Shape:
+        - Output: ``(4, 4)``, float64, from voxel centres to the world; ``(3,)``, int64
+    """
+    affine, size = image.affine, torch.tensor(image.shape[1:])
+    if MetaKeys.ORIGINAL_AFFINE in image.meta and MetaKeys.SPATIAL_SHAPE in image.meta:
+        affine = torch.as_tensor(image.meta[MetaKeys.ORIGINAL_AFFINE])
+        size = torch.as_tensor(image.meta[MetaKeys.SPATIAL_SHAPE]).flatten()[:3].as_subclass(Tensor).long()
+    return _towards(affine, image.meta, coordinates), size
+
+
 class _BoxesOfImaged(MapTransform):
     """Boxes that go with an image, from one frame to another by its affine."""
 
@@ -122,7 +161,7 @@ class WorldToVoxelBoxd(_BoxesOfImaged):
     Args:
         box_keys: boxes by centre and size in mm, as lists or arrays; empty ones are ordinary.
         image_key: the image that they belong to, with its affine.
-        coordinates: of the boxes: ``"RAS"`` as in NIfTI (MONAI's LUNA16 lists), or ``"LPS"`` as in DICOM and ITK.
+        coordinates: of the boxes: ``"RAS"`` as in NIfTI, or ``"LPS"`` as in DICOM, ITK and MONAI's LUNA16 lists.
         allow_missing_keys: leave out keys that are not there.
 
     Shape:
@@ -135,19 +174,12 @@ class WorldToVoxelBoxd(_BoxesOfImaged):
 
     def moved(self, boxes: Tensor, affine: Tensor, image: Tensor) -> Tensor:
         """The boxes in the image's voxels."""
-        self._check(boxes, image, affine)
-        size = torch.tensor(image.shape[1:]).float()
-        low, high = (side.clamp_min(0.0).minimum(size) for side in world_to_voxel_boxes(boxes, affine).split(3, -1))
-        # resampled between the centres of its first and last voxel an image is shorter than the file, up to a slice
-        gone = high - low <= LEAST
-        return torch.cat([low.where(~gone, low.minimum(size - 1)), high.where(~gone, high.clamp_min(1.0))], -1)
+        self._check(boxes, image)
+        return boxes_within(world_to_voxel_boxes(boxes, affine), image.shape[1:])
 
-    def _check(self, world: Tensor, image: Tensor, affine: Tensor) -> None:
+    def _check(self, world: Tensor, image: Any) -> None:
         """Whether boxes are of the image as its file has it."""
-        size, known = torch.tensor(image.shape[1:]), image.meta if isinstance(image, MetaTensor) else {}
-        if MetaKeys.ORIGINAL_AFFINE in known and MetaKeys.SPATIAL_SHAPE in known:
-            affine = _towards(torch.as_tensor(known[MetaKeys.ORIGINAL_AFFINE]), known, self.coordinates)
-            size = torch.as_tensor(known[MetaKeys.SPATIAL_SHAPE]).flatten()[:3].as_subclass(Tensor).long()
+        affine, size = file_grid(image, self.coordinates)
         boxes = world_to_voxel_boxes(world, affine)
         low, high = boxes.split(3, -1)
         for wrong, what, remedy in (

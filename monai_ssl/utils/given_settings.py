@@ -12,10 +12,13 @@ __all__ = ["check_given", "entry"]
 
 # a word would be taken for the list of its letters
 _NAMES = "class_names"
+_RANGE = "intensity_range"
 
 
 def check_given(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Refuse settings that the files do not have, and text where they have numbers, names or a component.
+    """Refuse settings that the files do not have, text where they have numbers, names or a component, and nonsense.
+
+    Nonsense is one name for several classes, and a range of intensities that ends where it begins, or before.
 
     Args:
         given: values by name; a name leads into a setting by ``::``. An expression or a reference may be anything.
@@ -32,6 +35,10 @@ def check_given(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
             raise UserError(f"unknown setting {top!r}{hint}")
         if name == _NAMES and _is_words(value):
             raise UserError(f"{name} takes a list, as \"['{value}']\", got {value!r}.")
+        if name == _NAMES and isinstance(value, (list, tuple)) and len(set(map(str, value))) < len(value):
+            raise UserError(f"{name} takes a name for each class, got one for several: {', '.join(map(str, value))}.")
+        if name == _RANGE and _is_reversed(value):
+            raise UserError(f"{name} takes the lower end first and a higher one, got {list(value)}.")
         default = entry(known[top], inner)
         if isinstance(default, Mapping) and "_target_" in default and (_is_words(value) or _is_number(value)):
             at = name.replace("::", "#")
@@ -65,6 +72,11 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_reversed(value: Any) -> bool:
+    ends = value if isinstance(value, (list, tuple)) and len(value) == 2 else (0, 1)
+    return all(map(_is_number, ends)) and not ends[0] < ends[1]
 
 
 def _is_words(value: Any) -> bool:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import platform
-import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +17,9 @@ from monai_ssl.utils.bundle import as_bool, inside_monai_label, overrides
 from monai_ssl.utils.errors import UserError
 from monai_ssl.utils.files import FolderLock, write_json
 from monai_ssl.utils.keys import RunFiles
+from monai_ssl.utils.replaced_run import bring_back, set_aside
 
-__all__ = ["model_paths", "open_results", "open_run", "resumes", "run_folder", "warn_before_run"]
+__all__ = ["model_paths", "open_predictions", "open_results", "open_run", "resumes", "run_folder", "warn_before_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def open_run(
     Args:
         run_dir: the folder.
         resume: true goes on with the checkpoint that must be there.
-        overwrite: true deletes an earlier run's files.
+        overwrite: true replaces an earlier run; its files are deleted with the first checkpoint of this one.
         settings: what a user of the trained network must know; goes to ``preprocessing.json``.
         fingerprint: goes to the manifest.
 
@@ -97,10 +98,12 @@ def open_run(
     if resume and not (folder / RunFiles.RESUME).is_file():
         raise UserError(f"{folder}: there is no {RunFiles.RESUME} to resume. Leave out --resume true to start a run.")
     _hold(folder)
+    if not (overwrite or resume or _restarted()):
+        bring_back(folder)  # what a process set aside that was killed before its first checkpoint
     for stale in folder.glob(".*.tmp"):  # of a run that was killed while it wrote
         stale.unlink(missing_ok=True)
     if overwrite:
-        _remove_run(folder)
+        set_aside(folder)
     elif not resume and any(
         (folder / name).exists() for name in (RunFiles.RESUME, RunFiles.MODEL, RunFiles.SAFE_MODEL)
     ):
@@ -132,6 +135,22 @@ def open_results(output_dir: str | os.PathLike[str], overwrite: Any) -> None:
     _hold(folder)
 
 
+def open_predictions(output_dir: str | os.PathLike[str]) -> None:
+    """Create the folder of predictions, before the first one is computed.
+
+    Args:
+        output_dir: the folder.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    try:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output_dir).close()
+    except OSError as error:
+        raise _unwritable(output_dir, error) from error
+
+
 def _restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
@@ -142,16 +161,11 @@ def _hold(folder: Path) -> None:
         if folder.resolve() not in _locks:  # this process may open its own folder again
             _locks[folder.resolve()] = FolderLock(folder)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}). Choose another output_dir.") from error
+        raise _unwritable(folder, error) from error
 
 
-def _remove_run(folder: Path) -> None:
-    for name in RunFiles:
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif name != RunFiles.LOCK:
-            path.unlink(missing_ok=True)
+def _unwritable(folder: str | os.PathLike[str], error: OSError) -> UserError:
+    return UserError(f"{folder}: cannot be written ({error.strerror}). Choose another output_dir.")
 
 
 class _RunLog(logging.FileHandler):

@@ -49,6 +49,7 @@ def first(**entries):
         ({"modality": "PET"}, "modality must be one of MRI, CT, got 'PET'"),
         ({"transfer": "all"}, "transfer must be one of fine_tune, .*, got 'all'"),
         ({"cache_rate": 1.5}, "cache_rate must be in 0 to 1, got 1.5"),
+        ({"spacing": [0, 1, 1]}, r".*`spacing` must be above 0 along each axis, got \[0, 1, 1\]"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -240,6 +241,33 @@ def test_classes_in_another_order(mistake, detected, data):
     settings = {"weights": str(detected / "model.pt"), "dataset_dir": str(data), "device": "cpu"}
     line = mistake("evaluate.yaml", bundle=DETECTION, **settings)
     assert "nodule is number 1 of the one and 0 of the other" in line
+
+
+def test_a_class_that_the_model_does_not_have(mistake, detected, data):
+    def change(content):
+        content["labels"] = {"0": "nodule", "1": "node"}
+        content["test"][0]["label"][-1] = 1
+
+    spoil(data, change)
+    settings = {"weights": str(detected / "model.pt"), "dataset_dir": str(data), "device": "cpu"}
+    line = mistake("evaluate.yaml", bundle=DETECTION, **settings)
+    assert re.match(r"Error: \S+chest_00\d.nii.gz: has a box of class 1, and the classes, .* are nodule\.", line)
+
+
+@pytest.mark.parametrize("config", ["evaluate.yaml", "inference.yaml"])
+def test_a_scan_of_two_dimensions(mistake, detected, data, config):
+    path = data / "imagesTr" / "chest_000.nii.gz"
+    write_nifti(path, np.zeros((30, 30), np.float32), np.eye(4))
+    given = {"dataset_dir": str(data)} if config == "evaluate.yaml" else {"dataset_dir": None, "image": str(path)}
+    line = mistake(config, bundle=DETECTION, weights=str(detected / "model.pt"), device="cpu", **given)
+    assert re.match(r"Error: \S+/chest_000.nii.gz: is 2D \(30 x 30 voxels\)", line)
+
+
+def test_boxes_that_cannot_be_written(mistake, detected, chests, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    given = {"dataset_dir": None, "image": str(chests / "imagesUn"), "output_dir": str(tmp_path / "file")}
+    line = mistake("inference.yaml", bundle=DETECTION, weights=str(detected / "model.pt"), device="cpu", **given)
+    assert re.match(r"Error: \S+/file: cannot be written \(File exists\). Choose another output_dir", line)
 
 
 @pytest.mark.parametrize("config", ["evaluate.yaml", "inference.yaml"])

@@ -87,6 +87,17 @@ def test_a_list_has_boxes_of_one_kind_of_coordinates(tmp_path: Path) -> None:
         assert f"fit it in {others[0]} alone, and those of training0 fit in {others[1]} alone" in fault.text
 
 
+def test_boxes_that_fit_in_both_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = box_list(tmp_path, [[0, 0, 8, 3, 3, 3], [0, 0, 9, 3, 3, 3]])
+    (fault,) = check_data(path).faults
+    assert (fault.kind, fault.level, fault.case) == ("coordinates", "warning", "training0")
+    assert fault.text == "has boxes that fit it in RAS and in LPS alike, as in all cases of the list"
+    cases = [{**case, "image": str(tmp_path / case["image"])} for case in json.loads(path.read_text())["training"]]
+    check_scans({"training": cases}, coordinates="RAS")
+    assert "fit it in RAS and in LPS alike" in caplog.text
+    assert "LUNA16 want --coordinates LPS" in caplog.text
+
+
 def test_names_of_a_list_of_boxes_are_numbered_without_gaps(tmp_path: Path) -> None:
     path = box_list(tmp_path, [[6, 6, 8, 3, 3, 3]])
     data = json.loads(path.read_text())

@@ -71,7 +71,7 @@ def choose(folder: Path, figures: list[float], metric: str = "dice") -> tuple[An
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 6),
         ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 1),
         ([NAN, NAN, 0.0, NAN, NAN, NAN], 3),
-        ([NAN] * 6, 1),
+        ([NAN] * 6, 6),
     ],
 )
 def test_the_best_step_becomes_the_model(figures: list[float], step: int, tmp_path: Path) -> None:
@@ -80,6 +80,13 @@ def test_the_best_step_becomes_the_model(figures: list[float], step: int, tmp_pa
     assert torch.load(tmp_path / "best.pt", weights_only=True)["step"] == step
     summary = json.loads((tmp_path / "validation_metrics.json").read_text())
     assert summary["mean"]["dice"] == (None if math.isnan(figures[step - 1]) else figures[step - 1])
+
+
+def test_where_nothing_can_be_found_the_last_step_stands_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    choose(tmp_path, [NAN] * 6, "cpm")
+    assert "nothing to find, so that no step could be chosen: the last validated one, 6, stands" in caplog.text
 
 
 def test_another_figure_may_decide_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

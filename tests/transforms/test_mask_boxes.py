@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import itertools
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged, Orientationd, Spacingd, SpatialPadd
 
+from monai_ssl.transforms.boxes import VoxelToWorldBoxd
 from monai_ssl.transforms.mask_boxes import MaskToBoxesD, MaskToBoxesd, mask_to_boxes
 from monai_ssl.utils.errors import UserError
 
@@ -113,3 +116,35 @@ def test_a_mask_lies_on_the_grid_of_its_image():
     ):
         with pytest.raises(UserError, match=r"m\.nii: lies on another grid than its image\. Resample it"):
             transform({"image": image, "label": wrong})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_follow_an_image_that_was_turned_resampled_and_padded(seed, tmp_path):
+    generator = np.random.default_rng(seed)
+    turned = np.eye(4)[[1, 2, 0, 3]] * [-1, 1, -1, 1] if seed % 2 else np.eye(4)
+    affine = turned @ np.diag([0.5, 1.5, 0.8, 1])
+    affine[:3, 3] = generator.uniform(-50, 50, 3)
+    mask = np.zeros((40, 24, 30), np.uint8)
+    places = [(3, 4, 5), (10, 11, 12), (12, 11, 12), (30, 20, 25), (39, 23, 29)]  # of single voxels, two of them near
+    for place in places:
+        mask[place] = 1
+    for name, voxels in (("image", mask.astype(np.float32)), ("label", mask)):
+        nib.save(nib.Nifti1Image(voxels, affine), tmp_path / f"{name}.nii.gz")
+    prepare = Compose(
+        [
+            LoadImaged(["image", "label"], ensure_channel_first=True),
+            Orientationd("image", "RAS", labels=None),
+            Spacingd("image", (1.0, 1.0, 1.0)),
+            SpatialPadd("image", (48, 48, 48)),
+            MaskToBoxesd(classes=1),
+            VoxelToWorldBoxd("box"),
+        ]
+    )
+    out = prepare({name: str(tmp_path / f"{name}.nii.gz") for name in ("image", "label")})
+    assert out["label"].tolist() == [0] * 5
+    centres = sorted((affine @ [*place, 1])[:3].tolist() for place in places[:4])
+    size = abs(affine[:3, :3]) @ [1, 1, 1]
+    found = sorted(box.tolist() for box in out["box"])
+    inside = [box for box in found if np.allclose(box[3:], size, atol=1e-4)]
+    assert len(inside) >= 4  # the last voxel of a file may be cut off in half by resampling
+    assert all(min(np.abs(np.array(box[:3]) - centre).max() for box in found) < 1e-4 for centre in centres)

@@ -12,7 +12,8 @@ import pytest
 
 from monai_ssl.utils import runs
 from monai_ssl.utils.errors import UserError
-from monai_ssl.utils.runs import model_paths, open_results, open_run, run_folder, warn_before_run
+from monai_ssl.utils.replaced_run import bring_back, drop_replaced
+from monai_ssl.utils.runs import model_paths, open_predictions, open_results, open_run, run_folder, warn_before_run
 
 SETTINGS, PRINT = {"spacing": [1.0, 1.0, 1.0], "modality": "MRI"}, {"seed": "0"}
 
@@ -98,8 +99,63 @@ def test_overwriting_removes_the_run_and_nothing_else(overwrite: Any, tmp_path: 
     (tmp_path / "tensorboard" / "events").touch()
     (tmp_path / "mine").mkdir()
     start(tmp_path, overwrite=overwrite)
-    assert names(tmp_path) == [".lock", "log.txt", "mine", "notes.md", "preprocessing.json", "run_manifest.json"]
+    own = [".lock", ".replaced", "log.txt", "mine", "notes.md", "preprocessing.json", "run_manifest.json"]
+    assert names(tmp_path) == own
+    drop_replaced(tmp_path)
+    assert names(tmp_path) == [name for name in own if name != ".replaced"]
     assert "old" not in (tmp_path / "log.txt").read_text()
+
+
+def old_run(folder: Path) -> dict[str, bytes]:
+    start(folder)
+    end()
+    for name in ("resume.pt", "model.pt", "steps.csv"):
+        (folder / name).write_text("old")
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard" / "events").write_text("old")
+    return content(folder)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_replaced_run_comes_back_where_the_new_one_ends_without_a_checkpoint(tmp_path: Path) -> None:
+    before = old_run(tmp_path)
+    start(tmp_path, overwrite=True, modality="PET")
+    (tmp_path / "steps.csv").write_text("new")
+    bring_back(tmp_path)  # at the end of the process
+    assert content(tmp_path) == before
+    start(tmp_path, overwrite=True, modality="PET")
+    end()  # killed
+    start(tmp_path, overwrite=True, modality="US")
+    bring_back(tmp_path)
+    assert content(tmp_path) == before
+    start(tmp_path, overwrite=True)
+    end()
+    with pytest.raises(UserError, match="holds a run already"):
+        start(tmp_path)
+    assert content(tmp_path) == before
+
+
+def test_a_replaced_run_is_gone_with_the_first_checkpoint_of_the_new_one(tmp_path: Path) -> None:
+    old_run(tmp_path)
+    start(tmp_path, overwrite=True)
+    (tmp_path / "resume.pt").write_text("new")
+    bring_back(tmp_path)  # killed between the checkpoint and the deletion
+    assert set(names(tmp_path)) == {".lock", "log.txt", "preprocessing.json", "resume.pt", "run_manifest.json"}
+    start(tmp_path, overwrite=True)
+    drop_replaced(tmp_path)
+    bring_back(tmp_path)
+    assert set(names(tmp_path)) == {".lock", "log.txt", "preprocessing.json", "run_manifest.json"}
+
+
+def test_an_error_in_the_process_brings_it_back(tmp_path: Path) -> None:
+    before = old_run(tmp_path)
+    code = f"from tests.utils.test_runs import start, Path\nstart(Path({str(tmp_path)!r}), overwrite=True)\n1 / 0"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert "ZeroDivisionError" in done.stderr
+    assert content(tmp_path) == before
 
 
 def test_a_resumed_run_keeps_its_files(tmp_path: Path) -> None:
@@ -112,6 +168,16 @@ def test_a_resumed_run_keeps_its_files(tmp_path: Path) -> None:
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
     logging.getLogger().warning("after")
     assert (tmp_path / "log.txt").read_text().startswith("before\n")
+
+
+def test_predictions_need_a_folder_that_can_be_written(tmp_path: Path) -> None:
+    open_predictions(tmp_path / "deep" / "new")
+    assert names(tmp_path / "deep") == ["new"]
+    assert names(tmp_path / "deep" / "new") == []
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "new", Path("/proc/new")):
+        with pytest.raises(UserError, match=rf"{folder}: cannot be written \(.+\)\. Choose another output_dir\."):
+            open_predictions(folder)
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None:
