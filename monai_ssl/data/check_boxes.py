@@ -8,7 +8,7 @@ import numpy as np
 
 from monai_ssl.data.check_facts import Fault, Volume
 from monai_ssl.data.check_list import Case
-from monai_ssl.transforms.boxes import LEAST
+from monai_ssl.utils.box_grids import LEAST
 
 __all__ = ["box_faults", "coordinate_faults"]
 

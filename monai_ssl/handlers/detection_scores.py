@@ -17,7 +17,7 @@ from torch import Tensor
 from monai_ssl.handlers.base import CaseReport
 from monai_ssl.metrics.box_matching import MatchedBoxes, detection_record, match_boxes
 from monai_ssl.metrics.detection import summarise_detections
-from monai_ssl.transforms.boxes import world_to_voxel_boxes
+from monai_ssl.utils.box_grids import world_to_voxel_boxes
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["DetectionReport"]

@@ -17,8 +17,8 @@ from monai_ssl.handlers.detection_pictures import draw_tile, take_tiles
 from monai_ssl.handlers.pictures import draw_plane, take_picture
 from monai_ssl.metrics.box_matching import MatchedBoxes, match_boxes
 from monai_ssl.report.scans import read_classes, read_image, region_around, thin, volume_text
-from monai_ssl.transforms.boxes import voxel_to_world_boxes, world_to_voxel_boxes
 from monai_ssl.transforms.mask_boxes import mask_to_boxes
+from monai_ssl.utils.box_grids import voxel_to_world_boxes, world_to_voxel_boxes
 
 __all__ = ["BoxedScan", "Boxes", "box_volumes", "draw_boxes", "read_boxed_scan"]
 

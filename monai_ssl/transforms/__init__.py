@@ -30,8 +30,6 @@ from monai_ssl.transforms.boxes import (
     WorldToVoxelBoxD,
     WorldToVoxelBoxd,
     WorldToVoxelBoxDict,
-    voxel_to_world_boxes,
-    world_to_voxel_boxes,
 )
 from monai_ssl.transforms.brightness_contrast import (
     RandBrightnessContrast,
@@ -214,6 +212,4 @@ __all__ = [
     "mix_up",
     "undo_affine",
     "undo_scores",
-    "voxel_to_world_boxes",
-    "world_to_voxel_boxes",
 ]

@@ -13,7 +13,7 @@ from monai.utils import ImageMetaKey
 from scipy import ndimage
 from torch import Tensor
 
-from monai_ssl.transforms.boxes import boxes_within, file_grid, voxel_to_world_boxes, world_to_voxel_boxes
+from monai_ssl.utils.box_grids import boxes_within, file_grid, voxel_to_world_boxes, world_to_voxel_boxes
 from monai_ssl.utils.errors import UserError
 
 __all__ = ["MaskToBoxesD", "MaskToBoxesDict", "MaskToBoxesd", "mask_to_boxes"]

@@ -12,7 +12,7 @@ from monai_ssl.data.check_boxes import _wrong, box_faults
 from monai_ssl.data.check_facts import Volume
 from monai_ssl.data.check_run import check_data
 from monai_ssl.data.check_training import check_scans
-from monai_ssl.transforms.boxes import world_to_voxel_boxes
+from monai_ssl.utils.box_grids import world_to_voxel_boxes
 from monai_ssl.utils.errors import UserError
 from tests.data.check_files import make_data, write_list
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -17,31 +15,10 @@ from monai_ssl.transforms.boxes import (
     VoxelToWorldBoxd,
     WorldToVoxelBoxD,
     WorldToVoxelBoxd,
-    voxel_to_world_boxes,
-    world_to_voxel_boxes,
 )
+from monai_ssl.utils.box_grids import voxel_to_world_boxes
 from monai_ssl.utils.errors import UserError
-
-UPRIGHT = [
-    np.eye(3)[list(order)] * np.array(signs)[:, None]
-    for order in itertools.permutations(range(3))
-    for signs in itertools.product((1, -1), repeat=3)
-]
-
-
-def affine(rotation, spacing=(0.7, 1.3, 2.5), origin=(-150.0, 80.25, -330.5)):
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation @ np.diag(spacing), origin
-    return torch.from_numpy(matrix)
-
-
-def world_boxes(count=6, seed=0):
-    rng = np.random.default_rng(seed)
-    return torch.from_numpy(np.concatenate([rng.uniform(-400, 400, (count, 3)), rng.uniform(1, 40, (count, 3))], 1))
-
-
-def oblique(seed=1):
-    return np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))[0]
+from tests.utils.test_box_grids import UPRIGHT, affine
 
 
 def hull(image):
@@ -55,40 +32,6 @@ def scan(shape=(20, 24, 28), matrix=None, box=None, **meta):
     if box is not None:
         image[0, box[0] : box[3], box[1] : box[4], box[2] : box[5]] = 1
     return MetaTensor(image, affine=affine(np.eye(3), (1, 1, 1), (0, 0, 0)) if matrix is None else matrix, meta=meta)
-
-
-@pytest.mark.parametrize("rotation", [np.eye(3), UPRIGHT[13], UPRIGHT[42], oblique()])
-def test_a_box_in_voxels_is_the_hull_of_its_corners(rotation):
-    boxes, matrix = world_boxes(), affine(rotation)
-    got = world_to_voxel_boxes(boxes, matrix)
-    assert got.dtype == torch.float32
-    for box, voxels in zip(boxes.numpy(), got.numpy(), strict=True):
-        corners = [box[:3] + np.array(signs) * box[3:] / 2 for signs in itertools.product((1, -1), repeat=3)]
-        # voxel i has its centre at i by the affine, and at i + 0.5 between its edges
-        solved = [np.linalg.solve(matrix, [*corner, 1])[:3] + 0.5 for corner in corners]
-        np.testing.assert_allclose(voxels, [*np.min(solved, 0), *np.max(solved, 0)], atol=1e-4)
-
-
-def test_there_and_back_for_every_upright_image():
-    boxes = world_boxes(20)
-    for rotation in UPRIGHT:
-        matrix = affine(rotation)
-        back = voxel_to_world_boxes(world_to_voxel_boxes(boxes, matrix), matrix)
-        np.testing.assert_allclose(back, boxes, atol=1e-4)
-
-
-def test_an_oblique_image_makes_boxes_larger_and_keeps_their_centres():
-    boxes, matrix = world_boxes(), affine(oblique())
-    back = voxel_to_world_boxes(world_to_voxel_boxes(boxes, matrix), matrix)
-    np.testing.assert_allclose(back[:, :3], boxes[:, :3], atol=1e-4)
-    assert (back[:, 3:] > boxes[:, 3:]).all()
-
-
-def test_rows_without_a_box_stay_so():
-    boxes = torch.cat([world_boxes(1), torch.full((2, 6), torch.nan, dtype=torch.float64)])
-    voxels = world_to_voxel_boxes(boxes, affine(UPRIGHT[13]))
-    assert voxels.isnan().all(1).tolist() == [False, True, True]
-    assert voxel_to_world_boxes(voxels, affine(UPRIGHT[13])).isnan().all(1).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("resampled", [False, True])
