@@ -1,4 +1,4 @@
-"""Where MONAI's ``SaveImaged`` writes what was made of a scan, named as the whole package names it."""
+"""Where volumes made of a scan are saved, named as the whole package names them."""
 
 from __future__ import annotations
 

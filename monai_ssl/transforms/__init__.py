@@ -88,6 +88,7 @@ from monai_ssl.transforms.right_angle_rotation import (
     RandRightAngleRotationDict,
     RightAngleRotation,
 )
+from monai_ssl.transforms.save_nifti import SaveNiftiD, SaveNiftid, SaveNiftiDict
 from monai_ssl.transforms.text_entries import (
     PutTextBackD,
     PutTextBackd,
@@ -186,6 +187,9 @@ __all__ = [
     "RandVolumeFusionDict",
     "RandVolumeFusiond",
     "RightAngleRotation",
+    "SaveNiftiD",
+    "SaveNiftiDict",
+    "SaveNiftid",
     "SetTextAsideD",
     "SetTextAsideDict",
     "SetTextAsided",

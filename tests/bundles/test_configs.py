@@ -126,7 +126,7 @@ def test_a_prediction_is_brought_back_alike_everywhere():
         for post in (train["validate"]["postprocessing"], evaluate["postprocessing"], inference["postprocessing"])
     ]
     assert steps[0] == steps[1] == steps[2][:-1]
-    assert steps[2][-1]["_target_"] == "monai.transforms.SaveImaged"
+    assert steps[2][-1]["_target_"] == "monai_ssl.transforms.SaveNiftid"
     assert evaluate["inferer"] | {"overlap": evaluate["overlap"]} == train["validate"]["inferer"]
     assert evaluate["inferer"] == inference["inferer"]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import nibabel as nib
 import pytest
 
 from monai_ssl.study.execute import bundle_command
@@ -69,19 +70,24 @@ ON_A_SMALL_DISK = (
 )
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_is_missing(mri, tmp_path):
-    """On a file system of its own, in a name space of mounts of its own."""
+def run_on_a_small_disk(command, folder, size):
+    """Its error line, with the folder on a file system of its own, in a name space of mounts of its own."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system lets nobody mount a small file system: unshare -rm is refused")
+    shell = ["unshare", "-rm", "sh", "-c", ON_A_SMALL_DISK, "sh", str(int(size)), str(folder)]
+    done = subprocess.run([*shell, *command], capture_output=True, text=True, timeout=120, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    return line
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_is_missing(mri, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     run.mkdir()
     settings = {**FAST, "max_steps": 8, "dataset_dir": str(mri)}
     train("mean_teacher", output_dir=str(whole), **settings)
     size = 1.7 * (whole / "resume.pt").stat().st_size  # for one beside the one before it is too little
     command = bundle_command(BUNDLE, ["train.yaml", "methods/mean_teacher.yaml"], {**settings, "output_dir": str(run)})
-    shell = ["unshare", "-rm", "sh", "-c", ON_A_SMALL_DISK, "sh", str(int(size)), str(run)]
-    done = subprocess.run([*shell, *command], capture_output=True, text=True, timeout=120, check=False)
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    line = run_on_a_small_disk(command, run, size)
     found = re.search(
         r"no space left on the disk: ([\d,]+) bytes are .* and ([\d,]+) free, so ([\d,]+) are missing", line
     )
@@ -93,3 +99,16 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_is_missing(mri, 
     assert load(kept / "resume.pt")["iteration"] < 8
     train("mean_teacher", output_dir=str(kept), resume="true", **settings)
     assert same(load(kept / "model.pt"), load(whole / "model.pt"))
+
+
+def test_a_full_disk_ends_predictions_and_leaves_no_part_of_one(mri, trained, tmp_path):
+    settings = {"image": str(mri / "imagesTr"), "weights": str(trained / "model.pt"), "device": "cpu"}
+    folder, scans = tmp_path / "predictions", len(list((mri / "imagesTr").iterdir()))
+    folder.mkdir()
+    command = bundle_command(BUNDLE, ["inference.yaml"], {**settings, "output_dir": str(folder)})
+    line = run_on_a_small_disk(command, folder, 4096)
+    assert re.match(r"Error: \S+_seg\.nii\.gz: no space left on the disk", line), line
+    kept = list(folder.with_name("predictions-kept").iterdir())
+    assert len(kept) < scans
+    for path in kept:
+        assert nib.load(path).get_fdata().any()
